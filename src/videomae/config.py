@@ -1,0 +1,412 @@
+"""The sizes and choices that define a VideoMAE model, read from and written to Hugging Face's config.json."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from videomae.files import write_json
+from videomae.hub import fetch_file, read_json, split_hub_options
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+CONFIG_NAME = "config.json"
+
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
+ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+POSITIONS = ("rebuild", "interpolate")
+
+# Width, depth, heads, MLP width; decoder width, depth, heads, MLP width; patch size. The published ones are of
+# VideoMAE and VideoMAE V2 (the decoders of v1; giant is v2's). There is no published tiny: it is this project's,
+# for CPUs, tests and small data.
+_PRESETS = {
+    "tiny": (192, 6, 3, 768, 96, 2, 3, 384, 16),
+    "small": (384, 12, 6, 1536, 192, 4, 3, 768, 16),
+    "base": (768, 12, 12, 3072, 384, 4, 6, 1536, 16),
+    "large": (1024, 24, 16, 4096, 512, 12, 8, 2048, 16),
+    "huge": (1280, 32, 16, 5120, 640, 12, 8, 2560, 16),
+    "giant": (1408, 40, 16, 6144, 512, 4, 8, 2048, 14),
+}
+_PRESET_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "decoder_hidden_size",
+    "decoder_num_hidden_layers",
+    "decoder_num_attention_heads",
+    "decoder_intermediate_size",
+    "patch_size",
+)
+PRESETS = tuple(_PRESETS)
+
+Size = int | tuple[int, int]
+
+
+@dataclasses.dataclass(init=False)
+class VideoMAEConfig:
+    """Sizes and choices of a VideoMAE model; names and defaults are those of Hugging Face's ``VideoMAEConfig``.
+
+    Args:
+        image_size: height and width of a frame in pixels; one number for square frames.
+        patch_size: height and width of a tubelet in pixels; one number for square ones.
+        num_channels: colour channels of a frame.
+        num_frames: frames of a clip.
+        tubelet_size: frames of a tubelet.
+        hidden_size: width of the encoder.
+        num_hidden_layers: blocks of the encoder.
+        num_attention_heads: attention heads of the encoder.
+        intermediate_size: width of the encoder's MLP.
+        hidden_act: activation of the MLPs: "gelu" (exact), "gelu_pytorch_tanh", "relu" or "silu".
+        hidden_dropout_prob: dropout after attention and MLP, in [0, 1).
+        attention_probs_dropout_prob: dropout of the attention weights, in [0, 1).
+        initializer_range: standard deviation of the truncated normal that linear layers start from.
+        layer_norm_eps: epsilon of the LayerNorms in the blocks and at the encoder's end (v1 and v2: 1e-6).
+        output_norm_eps: epsilon of ``fc_norm`` and the decoder's last LayerNorm (Hugging Face: always 1e-5;
+            v1 and v2: 1e-6).
+        qv_bias: whether query and value have a bias; a key never has one. ``qkv_bias`` is accepted for it.
+        use_mean_pooling: whether the classifier averages all tokens. False takes the first token, as a few
+            checkpoints on the Hub were fine-tuned; never useful for a new model.
+        decoder_hidden_size: width of the decoder.
+        decoder_num_hidden_layers: blocks of the decoder.
+        decoder_num_attention_heads: attention heads of the decoder.
+        decoder_intermediate_size: width of the decoder's MLP.
+        norm_pix_loss: whether each tubelet's pixels are standardised, per channel, before they are a target.
+        image_mean: mean, per channel, that the input was normalised with; the pre-training loss undoes it.
+            None: ImageNet's for 3 channels, otherwise none is undone.
+        image_std: standard deviation that goes with ``image_mean``.
+        position_embedding: "rebuild" computes the 1-D sinusoid for the model's own grid; "interpolate" computes it
+            for ``position_grid`` and resamples it linearly along time, height and width.
+        position_grid: tubelets (time, height, width) that the weights were trained with; needed to interpolate.
+        drop_path: rate of stochastic depth at the last encoder block; it rises linearly from 0 at the first.
+        head_dropout: dropout before the classifier, in [0, 1).
+        label_smoothing: share of a label spread over all classes, in [0, 1).
+        problem_type: what labels mean: None (integers are classes, floats are soft targets),
+            "single_label_classification", "multi_label_classification" or "regression".
+        num_labels: number of classes; taken from ``id2label`` where that is given, otherwise 2.
+        id2label: class names by index. ``label2id`` is its inverse.
+        label2id: accepted in place of ``id2label``.
+        output_attentions: default of the forward argument of this name.
+        output_hidden_states: default of the forward argument of this name.
+        return_dict: default of the forward argument of this name.
+        attn_implementation: "sdpa", "eager" or "flash_attention_2"; not written to config.json.
+
+    Raises:
+        ValueError: for sizes that do not divide, values out of range and unknown choices.
+        TypeError: for an unknown field, with the nearest right name.
+    """
+
+    model_type: ClassVar[str] = "videomae"
+
+    image_size: Size = 224
+    patch_size: Size = 16
+    num_channels: int = 3
+    num_frames: int = 16
+    tubelet_size: int = 2
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    output_norm_eps: float = 1e-5
+    qv_bias: bool = True
+    use_mean_pooling: bool = True
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_num_attention_heads: int = 6
+    decoder_intermediate_size: int = 1536
+    norm_pix_loss: bool = True
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
+    position_embedding: str = "rebuild"
+    position_grid: tuple[int, int, int] | None = None
+    drop_path: float = 0.0
+    head_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    problem_type: str | None = None
+    id2label: dict[int, str] = dataclasses.field(default_factory=dict)
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    return_dict: bool = True
+    attn_implementation: str = "sdpa"
+    unknown: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __init__(self, **fields: Any) -> None:
+        fields = _resolve_aliases(fields)
+        known = {field.name: field for field in dataclasses.fields(self)}
+        for name in fields:
+            if name not in known:
+                raise TypeError(f"VideoMAEConfig has no field {name!r}{nearest(name, known)}")
+        for name, field in known.items():
+            default = field.default_factory() if callable(field.default_factory) else field.default
+            setattr(self, name, fields.get(name, default))
+        self._normalise()
+        self._validate()
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> Self:
+        """Return the configuration of a named size.
+
+        Args:
+            name: "tiny" (this project's own), "small", "base", "large", "huge" or "giant" (v2, patch 14).
+            overrides: fields to set differently.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+        fields = dict(zip(_PRESET_FIELDS, _PRESETS[name], strict=True)) | {
+            "layer_norm_eps": 1e-6,
+            "output_norm_eps": 1e-6,
+        }
+        return cls(**(fields | overrides))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of a frame in pixels."""
+        return _pair(self.image_size)
+
+    @property
+    def tubelet_shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a tubelet."""
+        return (self.tubelet_size, *_pair(self.patch_size))
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tubelets of a clip along time, height and width."""
+        frames, height, width = self.tubelet_shape
+        return (self.num_frames // frames, self.frame_size[0] // height, self.frame_size[1] // width)
+
+    @property
+    def num_tubelets(self) -> int:
+        """Tubelets of a clip: the length of a mask."""
+        time, height, width = self.grid
+        return time * height * width
+
+    @property
+    def pixels_per_tubelet(self) -> int:
+        """Values that the decoder predicts for one tubelet: frames x height x width x channels."""
+        frames, height, width = self.tubelet_shape
+        return frames * height * width * self.num_channels
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, number: int) -> None:
+        if number != len(self.id2label):
+            self.id2label = _default_labels(number)
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Index of each class name."""
+        return {label: index for index, label in self.id2label.items()}
+
+    @property
+    def pixel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and standard deviation of the input normalisation, or None where they are not known."""
+        if self.image_mean is not None and self.image_std is not None:
+            return self.image_mean, self.image_std
+        return (IMAGENET_MEAN, IMAGENET_STD) if self.num_channels == 3 else None
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if "num_labels" in changes or "label2id" in changes:
+            del fields["id2label"]
+        return type(self)(**(fields | changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of config.json: every field that transformers knows, ours that differ, and unknown ones."""
+        ours = {"output_norm_eps", "image_mean", "image_std", "position_embedding", "position_grid"}
+        ours |= {"drop_path", "head_dropout", "label_smoothing"}
+        content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in {"unknown", "attn_implementation"} or (field.name in ours and value == field.default):
+                continue
+            content[field.name] = list(value) if isinstance(value, tuple) else value
+        content["id2label"] = {str(index): label for index, label in self.id2label.items()}
+        content["label2id"] = self.label2id
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
+        """Make a configuration from the content of a config.json; fields that nobody here knows are kept.
+
+        Args:
+            content: what the file holds.
+            overrides: fields to set differently; unknown names are refused.
+        """
+        model_type = content.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise ValueError(f"this is the configuration of a {model_type!r} model, not of a {cls.model_type!r} one")
+        names = {field.name for field in dataclasses.fields(cls)} - {"unknown"} | {"qkv_bias", "num_labels", "label2id"}
+        fields = {name: value for name, value in content.items() if name in names}
+        unknown = {name: value for name, value in content.items() if name not in names and name != "model_type"}
+        if overrides.keys() & {"num_labels", "label2id", "id2label"}:
+            for name in ("num_labels", "label2id", "id2label"):
+                fields.pop(name, None)
+        return cls(**(fields | {"unknown": unknown} | overrides))
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, **options: Any) -> Self:
+        """Read config.json from a directory or from the Hugging Face Hub.
+
+        Args:
+            path_or_id: a directory, a config.json, or the id of a model on the Hub.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
+                ``subfolder`` choose what is fetched; everything else overrides a field.
+
+        Raises:
+            CheckpointError: if there is no such file, or it cannot be read.
+        """
+        hub_options, overrides = split_hub_options(options)
+        return cls.from_dict(read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options)), **overrides)
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write config.json into a directory, which is made if needed, and return its path."""
+        path = Path(directory) / CONFIG_NAME
+        write_json(path, self.to_dict())
+        return path
+
+    def to_json_string(self) -> str:
+        """Return the text of config.json."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def _normalise(self) -> None:
+        """Bring what JSON and callers may give (lists, string keys, label2id) into one form."""
+        for name in ("image_size", "patch_size", "position_grid", "image_mean", "image_std"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                setattr(self, name, tuple(value))
+        self.id2label = {int(index): str(label) for index, label in sorted(self.id2label.items(), key=_index)}
+
+    def _validate(self) -> None:
+        for name in ("image_size", "patch_size"):
+            _check_size(name, getattr(self, name))
+        for name in _POSITIVE_FIELDS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        for width, heads in _WIDTHS_AND_HEADS:
+            if getattr(self, width) % getattr(self, heads):
+                raise ValueError(
+                    f"{width} must be divisible by {heads}, got {getattr(self, width)} and {getattr(self, heads)}"
+                )
+        for size, patch, axis in zip(self.frame_size, self.tubelet_shape[1:], ("height", "width"), strict=True):
+            if size % patch:
+                raise ValueError(
+                    f"the {axis} of image_size must be divisible by that of patch_size, got {size} and {patch}"
+                )
+        if self.num_frames % self.tubelet_size:
+            raise ValueError(
+                f"num_frames must be divisible by tubelet_size, got {self.num_frames} and {self.tubelet_size}: "
+                "the frames left over would be dropped"
+            )
+        for name in (
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "drop_path",
+            "head_dropout",
+            "label_smoothing",
+        ):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                shown = ", ".join(map(repr, choices))
+                raise ValueError(f"{name} must be one of {shown}, got {getattr(self, name)!r}")
+        if self.position_embedding == "interpolate" and (self.position_grid is None or len(self.position_grid) != 3):
+            raise ValueError(
+                "position_embedding='interpolate' needs position_grid, the tubelets (time, height, width) that the "
+                f"weights were trained with, got {self.position_grid!r}"
+            )
+        for name in ("image_mean", "image_std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != self.num_channels:
+                raise ValueError(f"{name} needs one value per channel ({self.num_channels}), got {values!r}")
+        if list(self.id2label) != list(range(len(self.id2label))):
+            raise ValueError(
+                f"id2label must name the classes 0, 1, 2, ... without gaps, got {list(self.id2label)[:10]}"
+            )
+
+
+_POSITIVE_FIELDS = (
+    "num_channels",
+    "num_frames",
+    "tubelet_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "decoder_hidden_size",
+    "decoder_num_hidden_layers",
+    "decoder_num_attention_heads",
+    "decoder_intermediate_size",
+)
+_WIDTHS_AND_HEADS = (
+    ("hidden_size", "num_attention_heads"),
+    ("decoder_hidden_size", "decoder_num_attention_heads"),
+)
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "hidden_act": ACTIVATIONS,
+    "attn_implementation": ATTENTION_IMPLEMENTATIONS,
+    "position_embedding": POSITIONS,
+    "problem_type": (None, *PROBLEM_TYPES),
+}
+
+
+def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
+    """Replace the names that stand for another field: qkv_bias, num_labels and label2id."""
+    fields = dict(fields)
+    if "qkv_bias" in fields:
+        fields["qv_bias"] = fields.pop("qkv_bias")
+    label2id = fields.pop("label2id", None)
+    number = fields.pop("num_labels", None)
+    if fields.get("id2label") is None:
+        fields["id2label"] = (
+            {index: label for label, index in label2id.items()}
+            if label2id
+            else _default_labels(2 if number is None else number)
+        )
+    if number is not None and number != len(fields["id2label"]):
+        raise ValueError(f"num_labels is {number}, but {len(fields['id2label'])} class names are given")
+    return fields
+
+
+def _default_labels(number: int) -> dict[int, str]:
+    if number < 0:
+        raise ValueError(f"num_labels must not be negative, got {number}")
+    return {index: f"LABEL_{index}" for index in range(number)}
+
+
+def _index(item: tuple[Any, Any]) -> int:
+    return int(item[0])
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _check_size(name: str, size: Any) -> None:
+    sides = (size,) if isinstance(size, int) else size
+    if not isinstance(sides, tuple) or len(sides) not in (1, 2) or not all(isinstance(s, int) and s > 0 for s in sides):
+        raise ValueError(f"{name} must be a positive whole number or (height, width), got {size!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean ...?)" for a misspelt name, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,17 @@
+"""The errors a caller may want to catch: what went wrong is in the file, the checkpoint or the data, not in the code."""
+
+
+class VideoMAEError(Exception):
+    """Base of the errors below; the command line prints these as one line."""
+
+
+class VideoError(VideoMAEError):
+    """A video cannot be read: missing, empty, not a video, corrupt or cut short."""
+
+
+class CheckpointError(VideoMAEError):
+    """A checkpoint cannot be loaded: not found, not a checkpoint, or its tensors do not fit the model."""
+
+
+class DataError(VideoMAEError):
+    """A data set cannot be used: a faulty manifest, unknown classes, or too many unreadable videos."""

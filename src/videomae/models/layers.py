@@ -1,0 +1,223 @@
+"""The transformer block of VideoMAE's encoder and decoder.
+
+Shapes: B clips, N tokens, K tokens that are kept, H heads, D width, d = D / H.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+ACTIVATIONS = {
+    "gelu": nn.GELU,
+    "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+}
+
+
+@dataclasses.dataclass
+class Trace:
+    """What a forward pass shows of its inside; a list that is None stays so.
+
+    Attributes:
+        hidden_states: input of the first and output of every block, each (B, N, D).
+        attentions: attention weights of every block, each (B, H, N, N).
+    """
+
+    hidden_states: list[Tensor] | None = None
+    attentions: list[Tensor] | None = None
+
+    def add_hidden_state(self, x: Tensor) -> None:
+        """Keep a (B, N, D) tensor if hidden states are wanted."""
+        if self.hidden_states is not None:
+            self.hidden_states.append(x)
+
+    def outputs(self) -> dict[str, tuple[Tensor, ...] | None]:
+        """Return both as the fields of a model's output."""
+        return {
+            "hidden_states": None if self.hidden_states is None else tuple(self.hidden_states),
+            "attentions": None if self.attentions is None else tuple(self.attentions),
+        }
+
+
+NO_TRACE = Trace()
+
+
+class Blocks(nn.ModuleList):
+    """A stack of blocks, run in order; the encoder and the decoder are one each.
+
+    Args:
+        depth: number of blocks.
+        drop_path: rate of stochastic depth at the last block, rising linearly from 0 at the first.
+        block: what every ``Block`` is made with.
+    """
+
+    def __init__(self, depth: int, *, drop_path: float = 0.0, **block: object) -> None:
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        super().__init__(Block(drop_path=rate, **block) for rate in rates)  # type: ignore[arg-type]
+        self.gradient_checkpointing = False
+
+    def forward(self, x: Tensor, *, keep_last: int | None = None, trace: Trace = NO_TRACE) -> Tensor:
+        """Run all blocks.
+
+        Args:
+            x: (B, N, D) tokens.
+            keep_last: if given, the last block computes only this many last tokens (K); the others are still seen.
+            trace: receives hidden states and attention weights where it has room for them.
+
+        Returns:
+            (B, N, D) tokens, or (B, K, D).
+        """
+        save_memory = self.gradient_checkpointing and self.training and trace.attentions is None
+        for i, block in enumerate(self):
+            trace.add_hidden_state(x)
+            kept = keep_last if i == len(self) - 1 else None
+            if save_memory:
+                x = checkpoint(block, x, kept, use_reentrant=False)
+            else:
+                x = block(x, kept, trace.attentions)
+        trace.add_hidden_state(x)
+        return x
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP, each added to what came in."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        mlp_width: int,
+        activation: str,
+        eps: float,
+        qv_bias: bool,
+        dropout: float,
+        attention_dropout: float,
+        drop_path: float,
+        attention: str,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, num_heads, qv_bias=qv_bias, dropout=attention_dropout, implementation=attention)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_width, activation=activation)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, keep_last: int | None = None, attentions: list[Tensor] | None = None) -> Tensor:
+        """Map (B, N, D) tokens to (B, N, D), or to the last ``keep_last`` of them."""
+        attended = self.attn(self.norm1(x), keep_last, attentions)
+        x = (x if keep_last is None else x[:, -keep_last:]) + self.drop_path(self.dropout(attended))
+        return x + self.drop_path(self.dropout(self.mlp(self.norm2(x))))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; query, key and value are one matrix product, a key has no bias."""
+
+    def __init__(self, width: int, num_heads: int, *, qv_bias: bool, dropout: float, implementation: str) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.implementation = implementation
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width)) if qv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(width)) if qv_bias else None
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, keep_last: int | None = None, attentions: list[Tensor] | None = None) -> Tensor:
+        """Let each of the tokens, or of the last ``keep_last``, look at all of them: (B, N, D) to (B, K, D).
+
+        Raises:
+            RuntimeError: if "flash_attention_2" is chosen where PyTorch has no flash kernel.
+        """
+        query, key, value = self.query_key_value(x, keep_last)  # (B, H, K or N, d)
+        dropout = self.dropout if self.training else 0.0
+        if attentions is not None or self.implementation == "eager":
+            weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)  # (B, H, K, N)
+            if attentions is not None:
+                attentions.append(weights)
+            attended = F.dropout(weights, dropout) @ value
+        elif self.implementation == "sdpa":
+            attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        else:
+            attended = flash_attention(query, key, value, dropout)
+        return self.proj(attended.transpose(1, 2).flatten(2))  # (B, K, D)
+
+    def query_key_value(self, x: Tensor, keep_last: int | None) -> Iterable[Tensor]:
+        """Project (B, N, D) to query (B, H, K, d), key (B, H, N, d) and value (B, H, N, d)."""
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        if keep_last is None:
+            projected = F.linear(x, self.qkv.weight, bias).chunk(3, dim=-1)
+        else:
+            width = x.shape[-1]
+            q_bias, kv_bias = (None, None) if bias is None else bias.split([width, 2 * width])
+            q_weight, kv_weight = self.qkv.weight.split([width, 2 * width])
+            query = F.linear(x[:, -keep_last:], q_weight, q_bias)
+            projected = (query, *F.linear(x, kv_weight, kv_bias).chunk(2, dim=-1))
+        return (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in projected)
+
+
+def flash_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """Attention by PyTorch's own FlashAttention kernel, never another one.
+
+    Args:
+        query: (B, H, K, d), of a dtype the device has a flash kernel for (CUDA: float16, bfloat16).
+        key: (B, H, N, d).
+        value: (B, H, N, d).
+        dropout: of the attention weights; the CPU kernel has none.
+
+    Raises:
+        RuntimeError: if PyTorch has no flash kernel for the device, dtype or head width.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    except RuntimeError as error:
+        if "No available kernel" not in str(error) and "No viable backend" not in str(error):
+            raise
+        raise RuntimeError(
+            f"PyTorch has no FlashAttention kernel for {query.dtype} on {query.device.type} with heads "
+            f"{query.shape[-1]} wide and dropout {dropout}: use float16 or bfloat16 on a CUDA device, "
+            "or attn_implementation='sdpa'"
+        ) from error
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, width: int, hidden: int, *, activation: str) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = ACTIVATIONS[activation]()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, N, D) to (B, N, D)."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop a residual branch per clip and scale up the ones that are kept."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero whole clips of (B, N, D) with probability ``rate``."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(keep) / keep
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f"rate={self.rate}"

@@ -1,0 +1,108 @@
+"""What the models learn from: pixels of hidden tubelets, and class labels.
+
+Shapes: B clips, K tubelets the decoder predicts, P values per tubelet, L classes.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from videomae.config import VideoMAEConfig
+from videomae.models.patches import cut_tubelets
+
+
+@torch.no_grad()
+def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig) -> Tensor:
+    """Compute what the decoder should predict for the chosen tubelets (VideoMAE, section 3.1; v1's pre-training engine).
+
+    With ``norm_pix_loss`` a tubelet's pixels, brought back to 0-1, are standardised per channel:
+    (x - mean) / (sqrt(unbiased var) + 1e-6). Standardising the normalised pixels is the same when the 1e-6 is divided
+    by the channel's std, so that is what happens here.
+
+    Args:
+        pixel_values: (B, T, C, H, W), normalised with the config's ``pixel_statistics``.
+        indices: (B, K) positions of the tubelets.
+        config: tubelet shape, ``norm_pix_loss`` and pixel statistics.
+
+    Returns:
+        (B, K, P) float32 whatever the input's dtype; P runs over (frame, height, width, channel).
+
+    Raises:
+        ValueError: without ``norm_pix_loss``, if the pixel statistics are not known.
+    """
+    tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).float().flatten(3)  # (B, K, C, t*p*q)
+    statistics = config.pixel_statistics
+    if statistics is not None:
+        mean, std = (tubelets.new_tensor(values)[:, None] for values in statistics)  # (C, 1)
+    if config.norm_pix_loss:
+        variance, average = torch.var_mean(tubelets, dim=-1, keepdim=True)
+        scale = variance.sqrt_().add_(1e-6 if statistics is None else 1e-6 / std)
+        tubelets = (tubelets - average).div_(scale)
+    elif statistics is None:
+        raise ValueError(
+            f"norm_pix_loss=False with {config.num_channels} channels needs the mean and standard deviation that the "
+            "pixels were normalised with: set image_mean and image_std in the config"
+        )
+    else:
+        tubelets = tubelets * std + mean
+    return tubelets.transpose(2, 3).flatten(2)
+
+
+def reconstruction_loss(predicted: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Mean squared error in float32.
+
+    Args:
+        predicted: (B, K, P).
+        target: (B, K, P) float32.
+        counted: (B, K) bool, the tubelets that count; None counts all. VideoMAE V2's decoder also predicts tubelets
+            that the encoder saw, which do not count.
+
+    Returns:
+        A scalar.
+    """
+    if counted is None:
+        return F.mse_loss(predicted.float(), target)
+    error = (predicted.float() - target).square().mean(dim=-1)  # (B, K)
+    return (error * counted).sum() / counted.sum()
+
+
+def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) -> Tensor:
+    """Compute the loss that the labels ask for.
+
+    Args:
+        logits: (B, L).
+        labels: (B,) int64 classes; or (B, L) float soft targets that sum to 1 (mixup, cutmix). With ``problem_type``
+            "multi_label_classification" (B, L) of 0 and 1; with "regression" (B, L) float values.
+        config: ``problem_type`` and ``label_smoothing``.
+
+    Returns:
+        A scalar, float32.
+
+    Raises:
+        ValueError: if the labels do not fit the logits or the problem type.
+    """
+    logits = logits.float()
+    soft = labels.is_floating_point()
+    if config.problem_type == "regression":
+        return F.mse_loss(logits, _same_shape(labels.float(), logits))
+    if config.problem_type == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits, _same_shape(labels.float(), logits))
+    if soft and config.problem_type == "single_label_classification":
+        raise ValueError(
+            "problem_type='single_label_classification' takes integer labels (B,), got "
+            f"{labels.dtype} {tuple(labels.shape)}: leave problem_type unset for soft targets"
+        )
+    if soft:
+        labels = _same_shape(labels.float(), logits)
+    elif labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"integer labels must be one class per clip, {tuple(logits.shape[:1])}, got {tuple(labels.shape)}. For "
+            "several classes per clip set problem_type='multi_label_classification'; soft targets are float"
+        )
+    return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+
+
+def _same_shape(labels: Tensor, logits: Tensor) -> Tensor:
+    if labels.shape == logits.shape or labels.numel() == logits.numel() == len(logits):
+        return labels.view_as(logits)
+    raise ValueError(f"labels must have the shape of the logits, {tuple(logits.shape)}, got {tuple(labels.shape)}")

@@ -1,0 +1,285 @@
+"""What all models share: initial weights, loading and saving, and the small steps around ``forward``."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from videomae.config import VideoMAEConfig, nearest
+from videomae.errors import CheckpointError
+from videomae.hub import split_hub_options
+from videomae.models.layers import Blocks, Trace
+from videomae.models.masking import count_masked, split_indices
+from videomae.models.outputs import ModelOutput
+from videomae.models.patches import PositionTable
+from videomae.models.weights import Checkpoint, Tensors, open_checkpoint, save_hf, save_v1
+
+log = logging.getLogger(__name__)
+
+Output = TypeVar("Output", bound=ModelOutput)
+
+_DECODER = ("decoder.", "encoder_to_decoder.", "mask_token")
+_HEAD = ("fc_norm.", "classifier.")
+
+# (task of the checkpoint, task of the model): what may be left over, what may start untrained. Anything else is an error.
+_ALLOWED: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ("pretraining", "encoder"): (_DECODER, ()),
+    ("pretraining", "classification"): ((*_DECODER, "videomae.norm."), _HEAD),
+    ("classification", "encoder"): (_HEAD, ()),
+    ("encoder", "classification"): (("videomae.norm.",), _HEAD),
+}
+
+
+class PretrainedModel(nn.Module):
+    """Base of the models.
+
+    Attributes:
+        config: sizes and choices.
+        task: "encoder", "pretraining" or "classification".
+    """
+
+    task: ClassVar[str]
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        config: VideoMAEConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Load a checkpoint of any family: Hugging Face, VideoMAE v1 and v2, MMAction2.
+
+        The weights are memory-mapped and the model is never initialised at random first. Every tensor is accounted
+        for: one that is missing, left over or of another shape is an error that names it. The one exception is
+        what the task implies: a decoder is dropped, and a classifier is new, when a pre-trained checkpoint is loaded
+        for classification (it then pools by mean, whatever the pre-training config says).
+
+        Args:
+            path_or_id: a directory, a weights file, or the id of a model on the Hugging Face Hub.
+            config: used instead of the stored or inferred one.
+            dtype: of the parameters: a torch dtype or its name, "auto" for the stored one; None is float32.
+            device: where to put the model; None is the CPU.
+            ignore_mismatched_sizes: start the classifier untrained where its size differs from the stored one.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
+                ``subfolder`` choose what is fetched; everything else overrides a field of the configuration, for
+                example ``num_frames=32``, ``image_size=(256, 320)``, ``num_labels=10`` or
+                ``attn_implementation="eager"``.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read or does not fit.
+            TypeError: for an option that is neither.
+        """
+        hub_options, overrides = split_hub_options(options)
+        checkpoint = open_checkpoint(path_or_id, **hub_options)
+        if config is None:
+            if cls.task == "classification" and checkpoint.task != "classification":
+                overrides = {"use_mean_pooling": True} | overrides
+            config = checkpoint.resolve_config(**overrides)
+        elif overrides:
+            config = config.replace(**overrides)
+        with torch.device("meta"):
+            model = cls(config)
+        model.fill(checkpoint, dtype=_resolve_dtype(dtype, checkpoint), ignore_mismatched_sizes=ignore_mismatched_sizes)
+        return model.to(device).eval() if device is not None else model.eval()
+
+    def fill(self, checkpoint: Checkpoint, *, dtype: torch.dtype, ignore_mismatched_sizes: bool = False) -> None:
+        """Give a model that was made on the meta device the weights of a checkpoint.
+
+        Args:
+            checkpoint: as ``open_checkpoint`` returns it.
+            dtype: of the parameters.
+            ignore_mismatched_sizes: as in ``from_pretrained``.
+
+        Raises:
+            CheckpointError: if a tensor is missing, left over or of another shape.
+        """
+        expected = self.named_weights()
+        found, untrained = match_tensors(checkpoint, expected, self.task, ignore_mismatched_sizes)
+        weights = {name: tensor.to(dtype) for name, tensor in found.items()}
+        weights |= {name: torch.empty_like(expected[name], dtype=dtype, device="cpu") for name in untrained}
+        whole = nn.ModuleDict({"videomae": self}) if self.task == "encoder" else self
+        whole.load_state_dict(weights, assign=True)
+        for name, module in self.named_modules():
+            if isinstance(module, PositionTable):
+                module.reset_parameters()
+                module.to(dtype)
+            elif any(weight.rpartition(".")[0] == name for weight in untrained):
+                self.init_weights(module)
+        if untrained:
+            log.warning("untrained, to be fine-tuned: %s", ", ".join(untrained))
+
+    def save_pretrained(self, path: str | Path, *, family: str = "hf") -> None:
+        """Write the model.
+
+        Args:
+            path: for "hf" a directory, which gets config.json and model.safetensors and loads in transformers too;
+                for "v1" a .pth file for the scripts of VideoMAE v1 and v2.
+            family: "hf" or "v1".
+
+        Raises:
+            ValueError: for another family, or "v1" of a bare encoder, which v1 has no file for.
+        """
+        if family == "hf":
+            content = self.config.to_dict()
+            content |= {"architectures": [type(self).__name__], "dtype": str(self.dtype).removeprefix("torch.")}
+            save_hf(Path(path), self.named_weights(), content)
+        elif family == "v1" and self.task != "encoder":
+            save_v1(Path(path), self.named_weights(), task=self.task)
+        else:
+            raise ValueError(f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}")
+
+    def named_weights(self) -> Tensors:
+        """Return the parameters as they are called in a checkpoint, the encoder's under "videomae."."""
+        beginning = "videomae." if self.task == "encoder" else ""
+        return {beginning + name: tensor for name, tensor in self.state_dict().items()}
+
+    def reset_parameters(self) -> None:
+        """Draw initial weights; on the meta device there is nothing to draw."""
+        if self.device.type != "meta":
+            self.apply(self.init_weights)
+
+    def init_weights(self, module: nn.Module) -> None:
+        """Draw the initial weights of one module: truncated normal linears, zero biases."""
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
+        self._set_gradient_checkpointing(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations for the backward pass."""
+        self._set_gradient_checkpointing(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    def num_parameters(self, *, only_trainable: bool = False) -> int:
+        """Count the parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def new_trace(self, output_hidden_states: bool | None, output_attentions: bool | None) -> Trace:
+        """Make room for what a forward pass is asked to show; None takes the config's default."""
+        hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        return Trace([] if hidden else None, [] if attentions else None)
+
+    def split_mask(
+        self, pixel_values: Tensor, mask: Tensor, num_masked: int | None, name: str = "bool_masked_pos"
+    ) -> tuple[Tensor, Tensor]:
+        """Check a mask and return its False and its True positions, (B, N - M) and (B, M).
+
+        A given ``num_masked`` is compared with masks on the CPU; counting on another device would wait for it.
+        """
+        static = torch.compiler.is_exporting() or mask.device.type == "meta"
+        if num_masked is None and static:
+            raise ValueError(f"the number of masked tubelets of {name} must be given where it cannot be counted")
+        if num_masked is None or (mask.device.type == "cpu" and not torch.compiler.is_compiling() and not static):
+            counted = count_masked(mask, batch_size=len(pixel_values), num_tubelets=self.config.num_tubelets, name=name)
+            if num_masked not in (None, counted):
+                raise ValueError(f"{name} hides {counted} tubelets per clip, but num_masked says {num_masked}")
+            num_masked = counted
+        return split_indices(mask, num_masked)
+
+    def finish(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:
+        """Return an output as it is, or as a tuple; None takes the config's default."""
+        as_output = self.config.return_dict if return_dict is None else return_dict
+        return output if as_output else output.to_tuple()
+
+    def _set_gradient_checkpointing(self, enabled: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.gradient_checkpointing = enabled
+
+
+def match_tensors(
+    checkpoint: Checkpoint, expected: Tensors, task: str, ignore_mismatched_sizes: bool
+) -> tuple[Tensors, list[str]]:
+    """Compare a checkpoint with what a model expects.
+
+    Args:
+        checkpoint: the tensors there are.
+        expected: the tensors there should be, by our names; only names and shapes are looked at.
+        task: of the model.
+        ignore_mismatched_sizes: whether a classifier of another size counts as untrained.
+
+    Returns:
+        The tensors to load, and the names of those that start untrained.
+
+    Raises:
+        CheckpointError: if a tensor is missing, left over or of another shape.
+    """
+    if task == "pretraining" and checkpoint.task != "pretraining":
+        raise CheckpointError(
+            f"{checkpoint.source} has no decoder, so it cannot be pre-trained further: load it for classification or "
+            "as VideoMAEModel"
+        )
+    found = checkpoint.tensors
+    may_drop, may_be_new = _ALLOWED.get((checkpoint.task, task), ((), ()))
+    mismatched = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if ignore_mismatched_sizes:
+        may_be_new = (*may_be_new, *(name for name in mismatched if name.startswith("classifier.")))
+    untrained = [name for name in expected if name.startswith(may_be_new) and (name not in found or name in mismatched)]
+    wrong = [
+        *(f"missing {name}" for name in expected if name not in found and name not in untrained),
+        *(f"left over {name}" for name in found if name not in expected and not name.startswith(may_drop)),
+        *(
+            f"{name} is {tuple(found[name].shape)} where the model has {tuple(expected[name].shape)}"
+            for name in mismatched
+            if name not in untrained
+        ),
+    ]
+    if wrong:
+        advice = ""
+        if all("classifier." in line for line in wrong):
+            advice = ". For new classes pass ignore_mismatched_sizes=True: the classifier then starts untrained"
+        raise CheckpointError(
+            f"{checkpoint.source} does not fit the model: {'; '.join(wrong[:8])}"
+            + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
+            + advice
+        )
+    return {name: found[name] for name in expected if name not in untrained}, untrained
+
+
+def refuse_unknown(arguments: dict[str, Any], function: Callable[..., Any]) -> None:
+    """Raise a TypeError that names the nearest right argument, if any argument is unknown."""
+    for name in arguments:
+        code = getattr(function, "__func__", function).__code__
+        known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+        raise TypeError(f"forward() has no argument {name!r}{nearest(name, known)}")
+
+
+def _resolve_dtype(dtype: torch.dtype | str | None, checkpoint: Checkpoint) -> torch.dtype:
+    if dtype == "auto":
+        return checkpoint.dtype
+    resolved = torch.float32 if dtype is None else dtype
+    if isinstance(resolved, str):
+        resolved = getattr(torch, resolved.removeprefix("torch."), None)
+    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
+        raise ValueError(f"dtype must be 'auto' or a floating-point torch dtype or its name, got {dtype!r}")
+    return resolved

@@ -1,0 +1,409 @@
+"""Checkpoints of every family: what their tensors are called, how they are read and how they are written.
+
+Other projects' weight names live in this file only. Inside the project a checkpoint is a mapping of *our* names, with
+the encoder's under "videomae.", whatever family it came from.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videomae.config import CONFIG_NAME, VideoMAEConfig
+from videomae.errors import CheckpointError
+from videomae.files import atomic_write
+from videomae.hub import fetch_file, read_json
+from videomae.models.patches import sinusoid_table
+
+Tensors = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """How one project names its tensors.
+
+    Attributes:
+        title: what people call it.
+        modules: (ours, theirs) beginnings of names outside blocks, the first match counts.
+        block: (ours, theirs) names inside a block.
+        split_qkv: whether query, key and value are stored as separate matrices.
+    """
+
+    title: str
+    modules: tuple[tuple[str, str], ...]
+    block: tuple[tuple[str, str], ...] = ()
+    split_qkv: bool = False
+
+
+FAMILIES = {
+    "hf": Family(
+        "Hugging Face",
+        modules=(
+            ("videomae.patch_embed.proj.", "videomae.embeddings.patch_embeddings.projection."),
+            ("videomae.blocks.", "videomae.encoder.layer."),
+            ("videomae.norm.", "videomae.layernorm."),
+            ("decoder.blocks.", "decoder.decoder_layers."),
+        ),
+        block=(
+            ("norm1.", "layernorm_before."),
+            ("norm2.", "layernorm_after."),
+            ("attn.qkv.", "attention.attention.qkv."),
+            ("attn.q_bias", "attention.attention.q_bias"),
+            ("attn.v_bias", "attention.attention.v_bias"),
+            ("attn.proj.", "attention.output.dense."),
+            ("mlp.fc1.", "intermediate.dense."),
+            ("mlp.fc2.", "output.dense."),
+        ),
+        split_qkv=True,
+    ),
+    "v1-pretraining": Family("VideoMAE v1/v2 pre-training", modules=(("videomae.", "encoder."),)),
+    "v1-classification": Family(
+        "VideoMAE v1/v2 fine-tuning", modules=(("videomae.", ""), ("fc_norm.", "fc_norm."), ("classifier.", "head."))
+    ),
+    "mmaction2": Family(
+        "MMAction2",
+        modules=(
+            ("videomae.patch_embed.proj.", "backbone.patch_embed.projection."),
+            ("fc_norm.", "backbone.fc_norm."),
+            ("classifier.", "cls_head.fc_cls."),
+            ("videomae.", "backbone."),
+        ),
+        block=(("mlp.fc1.", "mlp.layers.0.0."), ("mlp.fc2.", "mlp.layers.1.")),
+    ),
+}
+
+# Newer transformers shows these names in memory; some files on the Hub were written with them.
+_HF_SPELLINGS = (("attention.query.bias", "attention.q_bias"), ("attention.value.bias", "attention.v_bias"))
+_BLOCK = re.compile(r"(.*blocks\.\d+\.)(.+)")
+_HF_BLOCK = re.compile(r"(.*(?:encoder\.layer|decoder\.decoder_layers)\.\d+\.)(.+)")
+
+_SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
+_WEIGHT_FILES = (_SAFETENSORS, _SAFETENSORS + ".index.json", _PICKLE, _PICKLE + ".index.json")
+
+# Heads by width where the published sizes are not width / 64.
+_HEADS = {1280: 16, 1408: 16}
+_DECODER_HEADS = {640: 8}
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """What a checkpoint holds, in our names.
+
+    Attributes:
+        source: where it was read.
+        family: key of ``FAMILIES``.
+        task: "pretraining", "classification" or "encoder": what the tensors are for.
+        tensors: our names; read from a memory-mapped file, not copied where the stored form is ours.
+        config: content of config.json; empty for the families that have none.
+    """
+
+    source: str
+    family: str
+    task: str
+    tensors: Tensors
+    config: dict[str, Any]
+
+    def resolve_config(self, **overrides: Any) -> VideoMAEConfig:
+        """Return the configuration that is stored, or else inferred from the tensors' shapes.
+
+        Args:
+            overrides: fields to set differently. With ``position_embedding="interpolate"`` the trained grid is the
+                one of the configuration without the overrides, unless ``position_grid`` is given.
+
+        Raises:
+            CheckpointError: if shapes do not tell a size and no override does.
+        """
+        stored = self.config or inferred_config(self.tensors)
+        if overrides.get("position_embedding") == "interpolate" and "position_grid" not in overrides:
+            trained = VideoMAEConfig.from_dict(stored)
+            overrides["position_grid"] = trained.position_grid or trained.grid
+        return VideoMAEConfig.from_dict(stored, **overrides)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that config.json names, or that of the tensors."""
+        name = str(self.config.get("dtype") or self.config.get("torch_dtype") or "").removeprefix("torch.")
+        stored = getattr(torch, name, None)
+        return stored if isinstance(stored, torch.dtype) else next(iter(self.tensors.values())).dtype
+
+
+def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
+    """Open a checkpoint of any family.
+
+    Args:
+        path_or_id: a directory with config.json and weights (also sharded), a weights file (.safetensors, .bin, .pth,
+            .pt), or the id of a model on the Hugging Face Hub.
+        hub_options: passed to ``fetch_file``.
+
+    Raises:
+        CheckpointError: if nothing is found, the content is no checkpoint, or its names are of no known family.
+    """
+    path = Path(path_or_id)
+    if path.is_file():
+        file, config_file = path, path.with_name(CONFIG_NAME)
+        config = read_json(config_file) if path.suffix == ".safetensors" or path.name == _PICKLE else {}
+    else:
+        config = read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options))
+        file = _find_weights(path_or_id, **hub_options)
+    if file.name.endswith(".index.json"):
+        shards = sorted(set(read_json(file)["weight_map"].values()))
+        raw: Tensors = {}
+        for shard in shards:
+            raw |= read_tensors(fetch_file(path_or_id, shard, **hub_options))
+    else:
+        raw = read_tensors(file)
+    family, tensors = to_our_names(raw, source=str(path_or_id))
+    return Checkpoint(str(path_or_id), family, _task(tensors), tensors, config)
+
+
+def read_tensors(file: Path) -> Tensors:
+    """Read the tensors of one file, memory-mapped where its format allows; nothing in it is executed.
+
+    Raises:
+        CheckpointError: if the file is not what its name says (an HTML page, a Git LFS pointer, cut short ...).
+    """
+    _check_content(file)
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, framework="pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} is not a readable safetensors file ({error}): download it again") from error
+    return _state_dict(_load_pickle(file), file)
+
+
+def to_our_names(raw: Tensors, *, source: str) -> tuple[str, Tensors]:
+    """Find out the family of a state dict and rename its tensors.
+
+    Returns:
+        Key of ``FAMILIES``, and the tensors by our names with query, key and value joined.
+
+    Raises:
+        CheckpointError: if the names are of no family, or a matrix of query, key and value is missing.
+    """
+    raw = {name.removeprefix("module."): tensor for name, tensor in raw.items()}
+    names = " ".join(raw)
+    if "embeddings.patch_embeddings.projection." in names:
+        return "hf", _from_hf(raw, source)
+    if "backbone.patch_embed.projection." in names:
+        table = raw.pop("backbone.pos_embed", None)
+        tensors = {_rename(name, "mmaction2"): tensor for name, tensor in raw.items()}
+        if table is not None:
+            _check_position_table(table, source)
+        return "mmaction2", tensors
+    if "encoder.patch_embed.proj.weight" in raw:
+        return "v1-pretraining", {_rename(name, "v1-pretraining"): tensor for name, tensor in raw.items()}
+    raw = {name.removeprefix("backbone."): tensor for name, tensor in raw.items()}
+    if "patch_embed.proj.weight" in raw:
+        return "v1-classification", {_rename(name, "v1-classification"): tensor for name, tensor in raw.items()}
+    shown = ", ".join(list(raw)[:4]) or "nothing"
+    raise CheckpointError(
+        f"{source} is not a checkpoint of VideoMAE: its tensors are called {shown} ... Known families: "
+        + ", ".join(family.title for family in FAMILIES.values())
+    )
+
+
+def from_our_names(tensors: Tensors, family: str) -> Tensors:
+    """Rename tensors from ours to another family's names; the inverse of ``to_our_names``, bit for bit."""
+    renamed = {_rename(name, family, inverse=True): tensor for name, tensor in tensors.items()}
+    if not FAMILIES[family].split_qkv:
+        return renamed
+    split: Tensors = {}
+    for name, tensor in renamed.items():
+        if name.endswith(".qkv.weight"):
+            stem = name.removesuffix("qkv.weight")
+            parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+            split |= {f"{stem}{part}.weight": matrix.clone() for part, matrix in parts}
+        else:
+            split[name] = tensor
+    return split
+
+
+def inferred_config(tensors: Tensors) -> dict[str, Any]:
+    """Read sizes off the tensors' shapes (v1, v2 and MMAction2 store no configuration).
+
+    Frame size and number are not in the weights: 224 pixels and 16 frames are taken, and ``from_pretrained`` accepts
+    others. So do heads, taken as width / 64 but for the published huge and giant.
+
+    Args:
+        tensors: by our names.
+
+    Returns:
+        Fields of ``VideoMAEConfig``.
+    """
+    width, channels, *tubelet = tensors["videomae.patch_embed.proj.weight"].shape
+    fields: dict[str, Any] = {
+        "hidden_size": width,
+        "num_channels": channels,
+        "tubelet_size": tubelet[0],
+        "patch_size": tubelet[1] if tubelet[1] == tubelet[2] else tuple(tubelet[1:]),
+        "num_hidden_layers": _depth(tensors, "videomae.blocks."),
+        "num_attention_heads": _HEADS.get(width) or max(width // 64, 1),
+        "intermediate_size": len(tensors["videomae.blocks.0.mlp.fc1.weight"]),
+        "qv_bias": "videomae.blocks.0.attn.q_bias" in tensors,
+        "layer_norm_eps": 1e-6,
+        "output_norm_eps": 1e-6,
+        "use_mean_pooling": "videomae.norm.weight" not in tensors,
+    }
+    if "classifier.weight" in tensors:
+        fields["num_labels"] = len(tensors["classifier.weight"])
+    if "decoder.norm.weight" in tensors:
+        decoder_width = len(tensors["decoder.norm.weight"])
+        fields |= {
+            "decoder_hidden_size": decoder_width,
+            "decoder_num_hidden_layers": _depth(tensors, "decoder.blocks."),
+            "decoder_num_attention_heads": _DECODER_HEADS.get(decoder_width) or max(decoder_width // 64, 1),
+            "decoder_intermediate_size": len(tensors["decoder.blocks.0.mlp.fc1.weight"]),
+        }
+    return fields
+
+
+def save_hf(directory: Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
+    """Write a directory that ``from_pretrained``, here and in transformers, loads.
+
+    Args:
+        directory: made if needed; files of the same names are replaced, each in one step.
+        tensors: by our names.
+        config: content of config.json.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in from_our_names(tensors, "hf").items()}
+    with atomic_write(directory / _SAFETENSORS) as temporary:
+        save_file(stored, temporary, metadata={"format": "pt"})
+    with atomic_write(directory / CONFIG_NAME) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
+    """Write a .pth file that the scripts of VideoMAE v1 and v2 load.
+
+    Args:
+        file: to write; its folder is made if needed.
+        tensors: by our names.
+        task: "pretraining" or "classification".
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stored = {name: tensor.detach().cpu() for name, tensor in from_our_names(tensors, f"v1-{task}").items()}
+    with atomic_write(file) as temporary:
+        torch.save({"model": stored}, temporary)
+
+
+def _rename(name: str, family: str, *, inverse: bool = False) -> str:
+    """Translate one name from a family's to ours, or back with ``inverse``."""
+    names = FAMILIES[family]
+    modules, block = names.modules, names.block
+    if not inverse:
+        modules = tuple((theirs, ours) for ours, theirs in modules)
+        block = tuple((theirs, ours) for ours, theirs in block)
+        # Where the encoder's beginning is empty ("" in v1 fine-tuning) it must be asked last.
+        modules = tuple(sorted(modules, key=lambda pair: -len(pair[0])))
+    pattern = _HF_BLOCK if family == "hf" and not inverse else _BLOCK
+    if match := pattern.fullmatch(name):
+        name = match[1] + _replace_beginning(match[2], block)
+    return _replace_beginning(name, modules)
+
+
+def _replace_beginning(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def _from_hf(raw: Tensors, source: str) -> Tensors:
+    base = "embeddings.patch_embeddings.projection.weight" in raw  # saved by VideoMAEModel, without "videomae."
+    tensors: Tensors = {}
+    for name, tensor in raw.items():
+        for spelling, stored in _HF_SPELLINGS:
+            name = name.replace(spelling, stored)
+        tensors[_rename(f"videomae.{name}" if base else name, "hf")] = tensor
+    for name in [name for name in tensors if name.endswith("attention.query.weight")]:
+        stem = name.removesuffix("attention.attention.query.weight")
+        parts = [f"{stem}attention.attention.{part}.weight" for part in ("query", "key", "value")]
+        missing = [part for part in parts if part not in tensors]
+        if missing:
+            raise CheckpointError(f"{source} lacks {', '.join(missing)}: it is incomplete")
+        tensors[f"{stem}attn.qkv.weight"] = torch.cat([tensors.pop(part) for part in parts])
+    return tensors
+
+
+def _task(tensors: Tensors) -> str:
+    if any(name.startswith("decoder.") for name in tensors):
+        return "pretraining"
+    return "classification" if any(name.startswith(("classifier.", "fc_norm.")) for name in tensors) else "encoder"
+
+
+def _depth(tensors: Tensors, beginning: str) -> int:
+    return 1 + max(int(name.removeprefix(beginning).split(".")[0]) for name in tensors if name.startswith(beginning))
+
+
+def _check_position_table(table: Tensor, source: str) -> None:
+    """Refuse a stored table (1, N, D) that is not the sinusoid which the model computes: it would be lost silently."""
+    if not torch.allclose(table[0].float(), sinusoid_table((1, 1, table.shape[1]), table.shape[2]), atol=1e-5):
+        raise CheckpointError(f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here")
+
+
+def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
+    for name in _WEIGHT_FILES:
+        file = fetch_file(path_or_id, name, required=False, **hub_options)
+        if file is not None:
+            return file
+    raise CheckpointError(
+        f"{path_or_id} has a {CONFIG_NAME} but no weights: one of {', '.join(_WEIGHT_FILES)} is needed"
+    )
+
+
+def _check_content(file: Path) -> None:
+    """Refuse what often lies under a checkpoint's name, before a parser stumbles over it."""
+    with file.open("rb") as opened:
+        head = opened.read(512).lstrip()
+    if not head:
+        raise CheckpointError(f"{file} is empty: download it again")
+    if head[:1] == b"<":
+        raise CheckpointError(
+            f"{file} is an HTML page, not a checkpoint: open it in a browser to see what the server said, then "
+            "download the file itself"
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{file} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`")
+
+
+def _load_pickle(file: Path) -> Any:
+    # v1 stores its command-line arguments beside the weights: plain data, and the only classes let through.
+    harmless = [argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} is not a plain checkpoint: it holds Python objects that would run code, or is no PyTorch file "
+            f"({str(error).splitlines()[0]}). Save its state dict alone, where you trust it, and load that"
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again"
+        ) from error
+
+
+def _state_dict(content: Any, file: Path) -> Tensors:
+    for key in ("model", "module", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a mapping of names to tensors")
+    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{file} holds no tensors under 'model', 'module', 'state_dict' or at its top")
+    return tensors
