@@ -28,7 +28,7 @@ _PUBLIC = {
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - the table above is the one list of names
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import fetch_file, read_json, split_hub_options
 
@@ -228,7 +229,7 @@ class VideoMAEConfig:
         return type(self)(**(fields | changes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of config.json: every field that transformers knows, ours that differ, and unknown ones."""
+        """Return the content of config.json: what transformers knows, what differs of ours, and unknown fields."""
         ours = {"output_norm_eps", "image_mean", "image_std", "position_embedding", "position_grid"}
         ours |= {"drop_path", "head_dropout", "label_smoothing"}
         content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
@@ -248,10 +249,11 @@ class VideoMAEConfig:
         Args:
             content: what the file holds.
             overrides: fields to set differently; unknown names are refused.
+
+        Raises:
+            CheckpointError: if it is the configuration of another type of model.
         """
-        model_type = content.get("model_type", cls.model_type)
-        if model_type != cls.model_type:
-            raise ValueError(f"this is the configuration of a {model_type!r} model, not of a {cls.model_type!r} one")
+        check_model_type(content)
         names = {field.name for field in dataclasses.fields(cls)} - {"unknown"} | {"qkv_bias", "num_labels", "label2id"}
         fields = {name: value for name, value in content.items() if name in names}
         unknown = {name: value for name, value in content.items() if name not in names and name != "model_type"}
@@ -404,6 +406,13 @@ def _check_size(name: str, size: Any) -> None:
     sides = (size,) if isinstance(size, int) else size
     if not isinstance(sides, tuple) or len(sides) not in (1, 2) or not all(isinstance(s, int) and s > 0 for s in sides):
         raise ValueError(f"{name} must be a positive whole number or (height, width), got {size!r}")
+
+
+def check_model_type(content: Mapping[str, Any]) -> None:
+    """Raise a CheckpointError if the content of a config.json is that of another type of model."""
+    model_type = content.get("model_type", VideoMAEConfig.model_type)
+    if model_type != VideoMAEConfig.model_type:
+        raise CheckpointError(f"this is a checkpoint of a {model_type!r} model, not of {VideoMAEConfig.model_type!r}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

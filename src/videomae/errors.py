@@ -1,4 +1,4 @@
-"""The errors a caller may want to catch: what went wrong is in the file, the checkpoint or the data, not in the code."""
+"""The errors a caller may want to catch: the fault is in a file, a checkpoint or the data, not in the code."""
 
 
 class VideoMAEError(Exception):

@@ -4,7 +4,8 @@ Shapes: B clips, N tokens, K tokens that are kept, H heads, D width, d = D / H.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
     "relu": nn.ReLU,
@@ -77,10 +78,8 @@ class Blocks(nn.ModuleList):
         for i, block in enumerate(self):
             trace.add_hidden_state(x)
             kept = keep_last if i == len(self) - 1 else None
-            if save_memory:
-                x = checkpoint(block, x, kept, use_reentrant=False)
-            else:
-                x = block(x, kept, trace.attentions)
+            run = partial(checkpoint, block, use_reentrant=False) if save_memory else block
+            x = run(x, kept, trace.attentions)
         trace.add_hidden_state(x)
         return x
 

@@ -13,7 +13,7 @@ from videomae.models.patches import cut_tubelets
 
 @torch.no_grad()
 def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig) -> Tensor:
-    """Compute what the decoder should predict for the chosen tubelets (VideoMAE, section 3.1; v1's pre-training engine).
+    """Compute what the decoder should predict for the chosen tubelets (VideoMAE, section 3.1; v1).
 
     With ``norm_pix_loss`` a tubelet's pixels, brought back to 0-1, are standardised per channel:
     (x - mean) / (sqrt(unbiased var) + 1e-6). Standardising the normalised pixels is the same when the 1e-6 is divided
@@ -30,14 +30,14 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
     Raises:
         ValueError: without ``norm_pix_loss``, if the pixel statistics are not known.
     """
-    tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).float().flatten(3)  # (B, K, C, t*p*q)
+    tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).flatten(3).float()  # (B, K, C, t*p*q)
     statistics = config.pixel_statistics
     if statistics is not None:
         mean, std = (tubelets.new_tensor(values)[:, None] for values in statistics)  # (C, 1)
     if config.norm_pix_loss:
         variance, average = torch.var_mean(tubelets, dim=-1, keepdim=True)
         scale = variance.sqrt_().add_(1e-6 if statistics is None else 1e-6 / std)
-        tubelets = (tubelets - average).div_(scale)
+        tubelets = tubelets.sub_(average).div_(scale)  # in place: the tubelets are a copy
     elif statistics is None:
         raise ValueError(
             f"norm_pix_loss=False with {config.num_channels} channels needs the mean and standard deviation that the "

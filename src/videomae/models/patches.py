@@ -89,7 +89,7 @@ class PositionTable(nn.Module):
 
 
 def sinusoid_table(grid: tuple[int, int, int], width: int) -> Tensor:
-    """Compute angle(n, j) = n / 10000^(2 * (j // 2) / D) in float64; sine on even j, cosine on odd j (as v1, v2 and HF).
+    """Compute angle(n, j) = n / 10000^(2 * (j // 2) / D) in float64; sine on even j, cosine on odd j (v1, v2, HF).
 
     Args:
         grid: tubelets along (time, height, width); n runs over the flattened grid.

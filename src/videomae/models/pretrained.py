@@ -24,7 +24,7 @@ Output = TypeVar("Output", bound=ModelOutput)
 _DECODER = ("decoder.", "encoder_to_decoder.", "mask_token")
 _HEAD = ("fc_norm.", "classifier.")
 
-# (task of the checkpoint, task of the model): what may be left over, what may start untrained. Anything else is an error.
+# (task of the checkpoint, of the model): what may be left over, what may start untrained. All else is an error.
 _ALLOWED: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ("pretraining", "encoder"): (_DECODER, ()),
     ("pretraining", "classification"): ((*_DECODER, "videomae.norm."), _HEAD),
@@ -84,7 +84,26 @@ class PretrainedModel(nn.Module):
             TypeError: for an option that is neither.
         """
         hub_options, overrides = split_hub_options(options)
-        checkpoint = open_checkpoint(path_or_id, **hub_options)
+        model = cls.from_checkpoint(
+            open_checkpoint(path_or_id, **hub_options),
+            config=config,
+            dtype=dtype,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            **overrides,
+        )
+        return model if device is None else model.to(device)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        config: VideoMAEConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        **overrides: Any,
+    ) -> Self:
+        """Make a model of a checkpoint that is open already; arguments and errors as for ``from_pretrained``."""
         if config is None:
             if cls.task == "classification" and checkpoint.task != "classification":
                 overrides = {"use_mean_pooling": True} | overrides
@@ -94,7 +113,7 @@ class PretrainedModel(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         model.fill(checkpoint, dtype=_resolve_dtype(dtype, checkpoint), ignore_mismatched_sizes=ignore_mismatched_sizes)
-        return model.to(device).eval() if device is not None else model.eval()
+        return model.eval()
 
     def fill(self, checkpoint: Checkpoint, *, dtype: torch.dtype, ignore_mismatched_sizes: bool = False) -> None:
         """Give a model that was made on the meta device the weights of a checkpoint.
@@ -140,7 +159,9 @@ class PretrainedModel(nn.Module):
         elif family == "v1" and self.task != "encoder":
             save_v1(Path(path), self.named_weights(), task=self.task)
         else:
-            raise ValueError(f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}")
+            raise ValueError(
+                f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}"
+            )
 
     def named_weights(self) -> Tensors:
         """Return the parameters as they are called in a checkpoint, the encoder's under "videomae."."""
@@ -277,7 +298,7 @@ def refuse_unknown(arguments: dict[str, Any], function: Callable[..., Any]) -> N
 def _resolve_dtype(dtype: torch.dtype | str | None, checkpoint: Checkpoint) -> torch.dtype:
     if dtype == "auto":
         return checkpoint.dtype
-    resolved = torch.float32 if dtype is None else dtype
+    resolved: Any = torch.float32 if dtype is None else dtype
     if isinstance(resolved, str):
         resolved = getattr(torch, resolved.removeprefix("torch."), None)
     if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:

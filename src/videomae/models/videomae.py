@@ -265,3 +265,8 @@ def _shared_choices(config: VideoMAEConfig) -> dict[str, Any]:
         "attention_dropout": config.attention_probs_dropout_prob,
         "attention": config.attn_implementation,
     }
+
+
+MODELS: dict[str, type[PretrainedModel]] = {
+    model.task: model for model in (VideoMAEModel, VideoMAEForPreTraining, VideoMAEForVideoClassification)
+}

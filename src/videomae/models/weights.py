@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videomae.config import CONFIG_NAME, VideoMAEConfig
+from videomae.config import CONFIG_NAME, VideoMAEConfig, check_model_type
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write
-from videomae.hub import fetch_file, read_json
+from videomae.hub import fetch_file, find_file, read_json, refuse_placeholder
 from videomae.models.patches import sinusoid_table
 
 Tensors = dict[str, Tensor]
@@ -155,6 +155,7 @@ def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
         config = read_json(config_file) if path.suffix == ".safetensors" or path.name == _PICKLE else {}
     else:
         config = read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options))
+        check_model_type(config)
         file = _find_weights(path_or_id, **hub_options)
     if file.name.endswith(".index.json"):
         shards = sorted(set(read_json(file)["weight_map"].values()))
@@ -173,7 +174,9 @@ def read_tensors(file: Path) -> Tensors:
     Raises:
         CheckpointError: if the file is not what its name says (an HTML page, a Git LFS pointer, cut short ...).
     """
-    _check_content(file)
+    refuse_placeholder(file)
+    if not file.stat().st_size:
+        raise CheckpointError(f"{file} is empty: download it again")
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, framework="pt") as opened:
@@ -323,19 +326,15 @@ def _replace_beginning(name: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 def _from_hf(raw: Tensors, source: str) -> Tensors:
     base = "embeddings.patch_embeddings.projection.weight" in raw  # saved by VideoMAEModel, without "videomae."
-    tensors: Tensors = {}
-    for name, tensor in raw.items():
-        for spelling, stored in _HF_SPELLINGS:
-            name = name.replace(spelling, stored)
-        tensors[_rename(f"videomae.{name}" if base else name, "hf")] = tensor
-    for name in [name for name in tensors if name.endswith("attention.query.weight")]:
-        stem = name.removesuffix("attention.attention.query.weight")
-        parts = [f"{stem}attention.attention.{part}.weight" for part in ("query", "key", "value")]
-        missing = [part for part in parts if part not in tensors]
-        if missing:
+    for spelling, stored in _HF_SPELLINGS:
+        raw = {name.replace(spelling, stored): tensor for name, tensor in raw.items()}
+    for name in [name for name in raw if name.endswith(".query.weight")]:
+        stem = name.removesuffix("query.weight")
+        parts = [f"{stem}{part}.weight" for part in ("query", "key", "value")]
+        if missing := [part for part in parts if part not in raw]:
             raise CheckpointError(f"{source} lacks {', '.join(missing)}: it is incomplete")
-        tensors[f"{stem}attn.qkv.weight"] = torch.cat([tensors.pop(part) for part in parts])
-    return tensors
+        raw[f"{stem}qkv.weight"] = torch.cat([raw.pop(part) for part in parts])
+    return {_rename(f"videomae.{name}" if base else name, "hf"): tensor for name, tensor in raw.items()}
 
 
 def _task(tensors: Tensors) -> str:
@@ -351,37 +350,26 @@ def _depth(tensors: Tensors, beginning: str) -> int:
 def _check_position_table(table: Tensor, source: str) -> None:
     """Refuse a stored table (1, N, D) that is not the sinusoid which the model computes: it would be lost silently."""
     if not torch.allclose(table[0].float(), sinusoid_table((1, 1, table.shape[1]), table.shape[2]), atol=1e-5):
-        raise CheckpointError(f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here")
+        raise CheckpointError(
+            f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here"
+        )
 
 
 def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
     for name in _WEIGHT_FILES:
-        file = fetch_file(path_or_id, name, required=False, **hub_options)
+        file = find_file(path_or_id, name, **hub_options)
         if file is not None:
             return file
-    raise CheckpointError(
-        f"{path_or_id} has a {CONFIG_NAME} but no weights: one of {', '.join(_WEIGHT_FILES)} is needed"
-    )
-
-
-def _check_content(file: Path) -> None:
-    """Refuse what often lies under a checkpoint's name, before a parser stumbles over it."""
-    with file.open("rb") as opened:
-        head = opened.read(512).lstrip()
-    if not head:
-        raise CheckpointError(f"{file} is empty: download it again")
-    if head[:1] == b"<":
+    if Path(path_or_id).exists():
         raise CheckpointError(
-            f"{file} is an HTML page, not a checkpoint: open it in a browser to see what the server said, then "
-            "download the file itself"
+            f"{path_or_id} has a {CONFIG_NAME} but no weights: one of {', '.join(_WEIGHT_FILES)} is needed"
         )
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{file} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`")
+    return fetch_file(path_or_id, _SAFETENSORS, **hub_options)  # to hear from the Hub why there is none
 
 
 def _load_pickle(file: Path) -> Any:
     # v1 stores its command-line arguments beside the weights: plain data, and the only classes let through.
-    harmless = [argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath]
+    harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath]
     try:
         with torch.serialization.safe_globals(harmless):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
@@ -390,7 +378,7 @@ def _load_pickle(file: Path) -> Any:
             f"{file} is not a plain checkpoint: it holds Python objects that would run code, or is no PyTorch file "
             f"({str(error).splitlines()[0]}). Save its state dict alone, where you trust it, and load that"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again"
         ) from error

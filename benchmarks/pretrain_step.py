@@ -1,0 +1,89 @@
+"""One pre-training step, ours against transformers: same weights, clips and masks; time, peak memory and loss.
+
+    python benchmarks/pretrain_step.py [--preset base] [--batch 4] [--rounds 5]
+
+Each implementation lives in a process of its own, so that peak memory is its own; the two take turns, step by step, so
+that a slow moment of the machine meets both. Needs transformers (`pip install -e '.[dev]'`).
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+
+def work(implementation: str, directory: Path, batch: int, pipe: Connection) -> None:
+    """Take one optimiser step for each message, and answer with its seconds, its loss and the peak memory so far."""
+    import torch
+
+    import videomae
+
+    if implementation == "transformers":
+        from transformers import VideoMAEForPreTraining
+    else:
+        from videomae import VideoMAEForPreTraining
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model = VideoMAEForPreTraining.from_pretrained(directory).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
+    grid = videomae.VideoMAEConfig.from_pretrained(directory).grid
+    generator = torch.Generator().manual_seed(0)
+    while pipe.recv():
+        pixel_values = torch.randn(batch, 16, 3, 224, 224, generator=generator)
+        mask = videomae.tube_mask(grid, 0.9, batch_size=batch, generator=generator)
+        start = time.perf_counter()
+        loss = model(pixel_values, bool_masked_pos=mask).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        pipe.send((seconds, loss.item(), (peak - before) / 1024))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="base")
+    parser.add_argument("--batch", type=int, default=4, help="clips per step")
+    parser.add_argument("--rounds", type=int, default=5, help="timed steps of each, after one untimed")
+    arguments = parser.parse_args()
+
+    from videomae import VideoMAEConfig, VideoMAEForPreTraining
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = VideoMAEConfig.preset(
+            arguments.preset, use_mean_pooling=False, layer_norm_eps=1e-12, output_norm_eps=1e-5
+        )
+        VideoMAEForPreTraining(config).save_pretrained(folder)
+        context = multiprocessing.get_context("spawn")
+        pipes = {}
+        for name in ("ours", "transformers"):
+            pipes[name], theirs = context.Pipe()
+            context.Process(target=work, args=(name, Path(folder), arguments.batch, theirs), daemon=True).start()
+        steps: dict[str, list[tuple[float, float, float]]] = {name: [] for name in pipes}
+        for _ in range(arguments.rounds + 1):
+            for name, pipe in pipes.items():
+                pipe.send(True)
+                steps[name].append(pipe.recv())
+        for pipe in pipes.values():
+            pipe.send(False)
+
+    print(f"{'':14}{'median s/step':>14}{'peak MiB':>10}   losses")
+    for name, taken in steps.items():
+        seconds = statistics.median(second for second, _, _ in taken[1:])
+        print(f"{name:14}{seconds:14.3f}{taken[-1][2]:10.0f}   {' '.join(f'{loss:.6f}' for _, loss, _ in taken)}")
+    paired = [theirs[0] / ours[0] for ours, theirs in zip(steps["ours"], steps["transformers"], strict=True)][1:]
+    difference = max(abs(a[1] - b[1]) for a, b in zip(steps["ours"], steps["transformers"], strict=True))
+    memory = steps["ours"][-1][2] / steps["transformers"][-1][2]
+    print(
+        f"speed: {statistics.median(paired):.2f}x (each round: {', '.join(f'{ratio:.2f}' for ratio in paired)}), "
+        f"memory: {memory:.2f}x, largest difference of a loss: {difference:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()

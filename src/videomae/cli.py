@@ -1,0 +1,66 @@
+"""The command ``videomae``: one subcommand per task, nothing else."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+from videomae.config import nearest
+from videomae.errors import VideoMAEError
+
+# Subcommand: its module in videomae.tasks, its settings, and what it is for. A module is imported when it is asked for.
+COMMANDS = {
+    "quickstart": ("quickstart", "QuickstartSettings", "see it work: make videos, train a small model, predict"),
+    "predict": ("predict", "PredictSettings", "say what videos show"),
+    "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
+}
+
+EXIT_OK, EXIT_PARTLY_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a subcommand and end the process with its exit code.
+
+    0: all went well. 1: it ran, but some inputs failed. 2: it could not run; one line says why (set VIDEOMAE_DEBUG=1
+    for the traceback). 130: interrupted.
+    """
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a subcommand and return its exit code."""
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help"):
+        sys.stdout.write(overview())
+        return EXIT_OK
+    if command == "--version":
+        sys.stdout.write(f"videomae {version('videomae')}\n")
+        return EXIT_OK
+    if command not in COMMANDS:
+        return _fail(f"there is no command {command!r}{nearest(command, COMMANDS)}: see `videomae --help`")
+    import tyro
+
+    name, settings_name, _ = COMMANDS[command]
+    try:
+        task = import_module(f"videomae.tasks.{name}")
+        settings = tyro.cli(getattr(task, settings_name), args=rest, prog=f"videomae {command}")
+        return int(task.main(settings))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (VideoMAEError, ValueError, TypeError, OSError) as error:
+        if os.environ.get("VIDEOMAE_DEBUG"):
+            raise
+        return _fail(str(error))
+
+
+def overview() -> str:
+    """Return the help that lists all subcommands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command:{width}}  {purpose}" for command, (_, _, purpose) in COMMANDS.items()]
+    return "usage: videomae COMMAND ...\n\n" + "\n".join(lines) + "\n\n`videomae COMMAND --help` tells its options.\n"
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return EXIT_ERROR

@@ -1,0 +1,50 @@
+"""Files that are either whole or not there: every save of the project goes through here."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path to write to, and rename it to ``path`` once it is safely on the disk.
+
+    A reader, or a run that is killed half-way, sees the old file or the new one, never a part. The temporary file lies
+    in the same folder (a rename between disks copies) and ends in the same name (some writers go by the extension).
+
+    Args:
+        path: the file to make or replace; missing folders above it are made.
+
+    Yields:
+        The path to write to. If the block raises, that file is removed and ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the rename itself is durable once the folder is; Windows cannot open folders
+        _flush_to_disk(path.parent)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, indented and with sorted keys, so that two versions compare line by line."""
+    with atomic_write(path) as temporary:
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

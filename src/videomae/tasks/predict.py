@@ -1,0 +1,363 @@
+"""Say what videos show: files in, labels out."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+import tyro
+from rich.markup import escape
+
+from videomae.config import CONFIG_NAME, IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from videomae.errors import CheckpointError, DataError, VideoError
+from videomae.hub import split_hub_options
+from videomae.video.manifest import video_files
+from videomae.video.processors import VideoMAEImageProcessor
+from videomae.video.reader import VideoReader
+from videomae.video.sampling import multi_view_indices
+
+if TYPE_CHECKING:
+    import torch
+
+    from videomae.models.videomae import VideoMAEForVideoClassification
+
+DEFAULT_MODEL = "MCG-NJU/videomae-base-finetuned-kinetics"
+
+Frames = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """One class and its score.
+
+    Attributes:
+        label: name of the class.
+        score: probability in 0-1, the mean of the softmax over all views.
+    """
+
+    label: str
+    score: float
+
+
+class VideoClassifier:
+    """A fine-tuned model with its processor: a video in, labels out.
+
+    Args:
+        model: the classifier, on the device where it should run.
+        processor: turns frames into its input.
+    """
+
+    def __init__(self, model: "VideoMAEForVideoClassification", processor: VideoMAEImageProcessor) -> None:
+        self.model = model
+        self.processor = processor
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path = DEFAULT_MODEL,
+        *,
+        device: "torch.device | str | None" = None,
+        dtype: "torch.dtype | str | None" = None,
+        **options: Any,
+    ) -> Self:
+        """Load a fine-tuned checkpoint of any family.
+
+        Args:
+            path_or_id: a directory, a weights file, or the id of a model on the Hugging Face Hub.
+            device: where to run; None takes a GPU if there is one.
+            dtype: of the parameters, e.g. "bfloat16"; None is float32.
+            options: as for ``VideoMAEForVideoClassification.from_pretrained``.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be read, or has no classifier.
+        """
+        from videomae.models.videomae import VideoMAEForVideoClassification
+        from videomae.models.weights import open_checkpoint
+
+        hub_options, overrides = split_hub_options(options)
+        checkpoint = open_checkpoint(path_or_id, **hub_options)
+        if checkpoint.task != "classification":
+            raise CheckpointError(
+                f"{path_or_id} is a checkpoint for {checkpoint.task}, it has no classifier: fine-tune it first, or "
+                f"use another, such as {DEFAULT_MODEL}"
+            )
+        model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, dtype=dtype, **overrides)
+        return cls(model.to(choose_device(device)), load_processor(path_or_id, model.config, **hub_options))
+
+    def __call__(
+        self, video: str | Path | Any, *, top_k: int = 5, views: str = "1x1", stride: int = 4
+    ) -> list[Prediction]:
+        """Classify one video.
+
+        Args:
+            video: a path; or its frames: uint8 (T, H, W, 3), a list of images, or what else the processor takes as a
+                clip. Frames are sampled from the latter as from a file.
+            top_k: how many classes to return.
+            views: "TxS", clips spread over the time x crops spread over the long side; "1x1" is the middle of both.
+            stride: distance between the frames of a clip, in frames.
+
+        Returns:
+            The ``top_k`` best classes, best first.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            ValueError: if ``top_k`` or ``views`` makes no sense.
+        """
+        sampling = Sampling.parse(views, frames=self.model.config.num_frames, stride=stride)
+        clips = sampling.read(video) if isinstance(video, str | Path) else sampling.pick(video)
+        return self.rank(self.scores(clips, crops=sampling.crops), top_k)
+
+    def scores(self, clips: Sequence[Any], *, crops: int = 1) -> "torch.Tensor":
+        """Return the probability of every class, (L,) float32, averaged over clips and crops.
+
+        Args:
+            clips: of one video, each a (T, H, W, C) array or a list of images.
+            crops: crops spread over the long side of a frame; 1 is the centre.
+        """
+        import torch
+
+        total = torch.zeros(self.model.config.num_labels)
+        with torch.inference_mode():
+            for clip in clips:
+                for pixel_values in self.crops_of(clip, crops):
+                    logits = self.model(pixel_values.to(self.model.device)).logits
+                    total += logits.float().softmax(-1)[0].cpu()
+        return total / (len(clips) * crops)
+
+    def crops_of(self, clip: Any, crops: int) -> Iterator["torch.Tensor"]:
+        """Yield the processed crops of a clip, each (1, T, C, H, W) float32."""
+        if crops == 1:
+            yield self.processor(clip, return_tensors="pt").pixel_values
+            return
+        whole = self.processor(clip, do_center_crop=False, return_tensors="pt").pixel_values
+        height, width = self.model.config.frame_size
+        room = (whole.shape[-2] - height, whole.shape[-1] - width)
+        if min(room) < 0:
+            raise ValueError(
+                f"several crops need frames of at least {(height, width)} pixels after resizing, got "
+                f"{tuple(whole.shape[-2:])}: set the processor's size, or use one crop"
+            )
+        for i in range(crops):
+            # The long side is walked from end to end, the other one stays in the middle.
+            top, left = (round(i * free / (crops - 1)) if free == max(room) else free // 2 for free in room)
+            yield whole[..., top : top + height, left : left + width]
+
+    def rank(self, scores: "torch.Tensor", top_k: int) -> list[Prediction]:
+        """Return the ``top_k`` best classes of (L,) scores, best first."""
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        best = scores.topk(min(top_k, len(scores)))
+        labels = self.model.config.id2label
+        return [Prediction(labels[i], s) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Which parts of a video a model looks at.
+
+    Attributes:
+        clips: clips spread over the video's length; 1 is the middle.
+        crops: crops spread over the long side of a frame; 1 is the centre.
+        frames: frames of a clip.
+        stride: distance between them, in frames.
+    """
+
+    clips: int
+    crops: int
+    frames: int
+    stride: int
+
+    @classmethod
+    def parse(cls, views: str, *, frames: int, stride: int) -> Self:
+        """Read "5x3" as 5 clips in time, 3 crops in space."""
+        clips, _, crops = views.partition("x")
+        if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
+            raise ValueError(f"views must be CLIPSxCROPS, e.g. 5x3, got {views!r}")
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, got {stride}")
+        return cls(int(clips), int(crops), frames, stride)
+
+    def read(self, path: str | Path) -> list[Frames]:
+        """Read the clips of a video file, each (T, H, W, 3) uint8; only what they need is decoded."""
+        with VideoReader(path) as reader:
+            indices = self.indices(reader.num_frames)
+            frames = reader.frames_at(indices.ravel())
+        return list(frames.reshape(*indices.shape, *frames.shape[1:]))
+
+    def pick(self, frames: Any) -> list[Any]:
+        """Pick the clips out of frames in memory."""
+        return [[frames[i] for i in row] for row in self.indices(len(frames)).tolist()]
+
+    def indices(self, num_frames: int) -> np.ndarray:
+        """Return the frame numbers of every clip, (clips, T) int64."""
+        return multi_view_indices(num_frames, views=self.clips, clip_frames=self.frames, stride=self.stride)
+
+
+def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options: Any) -> VideoMAEImageProcessor:
+    """Load a checkpoint's processor; the families without one were trained on ImageNet's mean and standard deviation.
+
+    Args:
+        path_or_id: of the checkpoint.
+        config: of the model, for the frame size where no processor is stored.
+        hub_options: as for ``fetch_file``.
+    """
+    place = Path(path_or_id)
+    folder = place.parent if place.is_file() else path_or_id
+    if not place.is_file() or (place.parent / CONFIG_NAME).exists():
+        try:
+            return VideoMAEImageProcessor.from_pretrained(folder, **hub_options)
+        except CheckpointError:
+            if not place.exists():
+                raise
+    height, width = config.frame_size
+    return VideoMAEImageProcessor(
+        size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
+        crop_size={"height": height, "width": width},
+        image_mean=config.image_mean or IMAGENET_MEAN,
+        image_std=config.image_std or IMAGENET_STD,
+    )
+
+
+def choose_device(device: "torch.device | str | None") -> "torch.device":
+    """Return the device asked for, or the best there is: CUDA, then MPS, then the CPU."""
+    import torch
+
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@dataclasses.dataclass
+class PredictSettings:
+    """Say what videos show: a table of labels, or JSON lines."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """Video files, and folders that are searched for them."""
+
+    model: str = DEFAULT_MODEL
+    """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
+
+    views: str = "1x1"
+    """Clips spread over the time x crops spread over the frame, e.g. 5x3; their scores are averaged."""
+
+    stride: int = 4
+    """Distance between the 16 frames of a clip, in frames."""
+
+    top_k: int = 5
+    """How many classes to show."""
+
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object per video instead of a table."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+
+    dtype: str = "float32"
+    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
+
+
+@dataclasses.dataclass
+class Result:
+    """What came out for one file: predictions, or the reason why there are none."""
+
+    path: str
+    predictions: list[Prediction]
+    error: str | None = None
+
+
+def predict(settings: PredictSettings) -> Iterator[Result]:
+    """Classify files, decoding the next one while the model looks at this one.
+
+    Args:
+        settings: what to classify, with what.
+
+    Yields:
+        A result per file, in order; a file that cannot be read gives a result with an error.
+
+    Raises:
+        CheckpointError: if the model cannot be loaded.
+        DataError: if a folder holds no videos.
+    """
+    files = find_videos(settings.files)
+    sampling = Sampling.parse(settings.views, frames=clip_frames(settings.model), stride=settings.stride)
+    with ThreadPoolExecutor(1) as pool:
+        upcoming: list[Future[list[Frames]]] = [pool.submit(sampling.read, files[0])]
+        classifier = VideoClassifier.from_pretrained(settings.model, device=settings.device, dtype=settings.dtype)
+        for i, file in enumerate(files):
+            upcoming += [pool.submit(sampling.read, following) for following in files[i + 1 : i + 2]]
+            try:
+                clips = upcoming.pop(0).result()
+            except VideoError as error:
+                yield Result(str(file), [], str(error))
+                continue
+            scores = classifier.scores(clips, crops=sampling.crops)
+            yield Result(str(file), classifier.rank(scores, settings.top_k))
+
+
+def find_videos(paths: Iterable[Path]) -> list[Path]:
+    """List files as they are, and the videos below folders, sorted.
+
+    Raises:
+        DataError: if there is nothing to look at.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = [path / name for name in video_files(path)] if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"the folder {path} holds no videos")
+        found += inside
+    if not found:
+        raise DataError("name at least one video file or folder")
+    return found
+
+
+def clip_frames(model: str | Path) -> int:
+    """Return the number of frames of a model's clips; cheap, no weights are read."""
+    place = Path(model)
+    folder = place.parent if place.is_file() else model
+    if place.is_file() and not (place.parent / CONFIG_NAME).exists():
+        return VideoMAEConfig.num_frames  # v1, v2 and MMAction2 store none
+    return VideoMAEConfig.from_pretrained(folder).num_frames
+
+
+def main(settings: PredictSettings) -> int:
+    """Print the results as they come; the exit code is 1 if a file could not be read."""
+    results = predict(settings)
+    failed = _print_json(results) if settings.json else _print_tables(results, len(find_videos(settings.files)))
+    return 1 if failed else 0
+
+
+def _print_json(results: Iterable[Result]) -> int:
+    failed = 0
+    for result in results:
+        failed += result.error is not None
+        sys.stdout.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    return failed
+
+
+def _print_tables(results: Iterable[Result], total: int) -> int:
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    table = Table("video", "label", "score")
+    errors = Console(stderr=True, highlight=False)
+    failed = 0
+    for result in track(results, "classifying", total=total, console=errors, transient=True, disable=total == 1):
+        if result.error is not None:
+            failed += 1
+            errors.print(f"[red]error:[/red] {escape(result.error)}", soft_wrap=True)
+        for i, prediction in enumerate(result.predictions):
+            table.add_row(escape(result.path) if i == 0 else "", escape(prediction.label), f"{prediction.score:.4f}")
+    if failed < total:
+        Console(highlight=False).print(table)
+    if failed:
+        errors.print(f"{failed} of {total} videos could not be read")
+    return failed

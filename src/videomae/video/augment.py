@@ -1,0 +1,376 @@
+"""What training does to the pixels of a clip: crops, flips, RandAugment, erasing, mixup and cutmix.
+
+A clip is a (T, C, H, W) uint8 tensor, values 0 to 255. Every draw is made once per clip, so all frames change alike.
+
+The transforms are those of ``torchvision.transforms.v2`` or subclasses of its ``Transform``, so that any of them can be
+composed with these. They draw from torch's global CPU generator; `seeded` lends them one for a single sample and puts
+the old state back. Transforms that draw from ``random`` or ``numpy`` are outside this promise: do not mix them in.
+
+A clip permuted from (T, H, W, C), as readers give it, is resized three times as fast as a contiguous one: leave it so.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+BILINEAR = v2.InterpolationMode.BILINEAR
+GREY = 128
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's global CPU generator start from ``seed`` inside the block; its state returns afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+# -------------------------------------------------------------------------------------------------- pipelines
+
+
+@dataclass(frozen=True)
+class PretrainAugmentation:
+    """How clips are cropped for pre-training (VideoMAE, appendix; v1: no flip, no colour change).
+
+    Attributes:
+        image_size: height and width of the result, pixels.
+        scales: crop sizes as shares of the short side.
+        flip: probability of mirroring left and right.
+    """
+
+    image_size: int = 224
+    scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
+    flip: float = 0.0
+
+
+@dataclass(frozen=True)
+class FinetuneAugmentation:
+    """How clips are varied for fine-tuning (v1; FACTS of the published recipes).
+
+    Attributes:
+        mean: per channel, in pixels scaled to 0-1; as stored with the model.
+        std: per channel, likewise.
+        image_size: height and width of the result, pixels.
+        max_short_side: larger frames are shrunk to this short side first. The published data was 320 or smaller.
+        randaugment_ops: operations drawn per clip; 0 is off.
+        randaugment_magnitude: mean strength, 0 to 10.
+        randaugment_std: standard deviation of the strength.
+        color_jitter: strength of random brightness, contrast and saturation; 0 is off.
+        area: smallest and largest share of the frame that a crop covers.
+        aspect_ratio: narrowest and widest crop, width / height.
+        flip: probability of mirroring left and right; 0 where classes name a side (`direction_classes`).
+        erasing: probability of replacing a rectangle by noise.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int = 224
+    max_short_side: int = 320
+    randaugment_ops: int = 4
+    randaugment_magnitude: float = 7.0
+    randaugment_std: float = 0.5
+    color_jitter: float = 0.0
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    erasing: float = 0.25
+
+
+def pretrain_augmentation(settings: PretrainAugmentation) -> Callable[[Tensor], Tensor]:
+    """Return the transform of pre-training: (T, C, H, W) uint8 to (T, C, S, S) uint8.
+
+    The result stays uint8, a quarter of the bytes to move; `normalize` the batch where the model is.
+    """
+    return v2.Compose(
+        [MultiScaleCrop(settings.image_size, scales=settings.scales), v2.RandomHorizontalFlip(settings.flip)]
+    )
+
+
+def finetune_augmentation(settings: FinetuneAugmentation) -> Callable[[Tensor], Tensor]:
+    """Return the transform of fine-tuning: (T, C, H, W) uint8 to (T, C, S, S) float32, normalised.
+
+    The order is v1's: RandAugment on the whole frame, crop, flip, normalise, erase. Crops are resized with
+    antialiasing, where v1 has none.
+    """
+    s, size = settings, settings.image_size
+    steps: list[Callable[[Tensor], Tensor]] = [
+        ShrinkShortSide(s.max_short_side),
+        RandAugment(num_ops=s.randaugment_ops, magnitude=s.randaugment_magnitude, std=s.randaugment_std),
+        v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter),
+        v2.RandomResizedCrop(size, scale=s.area, ratio=s.aspect_ratio, interpolation=BILINEAR, antialias=True),
+        v2.RandomHorizontalFlip(s.flip),
+        partial(normalize, mean=s.mean, std=s.std),
+        ClipErasing(s.erasing),
+    ]
+    return v2.Compose(steps)
+
+
+def eval_views(
+    clip: Tensor, *, short_side: int = 224, image_size: int = 224, crops: int = 3, antialias: bool = True
+) -> Tensor:
+    """Cut the crops on which a clip is scored: resize the short side, then spread squares over the long side.
+
+    Args:
+        clip: (T, C, H, W) uint8.
+        short_side: pixels of the short side after resizing; the long side is truncated to an integer.
+        image_size: height and width of a crop, at most ``short_side``.
+        crops: how many; 1 is the centre, 3 are both ends and the middle.
+        antialias: off reproduces v1, which shrinks with OpenCV's plain bilinear.
+
+    Returns:
+        (crops, T, C, image_size, image_size) uint8.
+    """
+    if not 0 < image_size <= short_side or crops < 1:
+        raise ValueError(
+            f"needs crops >= 1 and 0 < image_size <= short_side, got {crops}, {image_size} and {short_side}."
+        )
+    clip = F.resize(clip, [short_side], interpolation=BILINEAR, antialias=antialias)
+    room = [side - image_size for side in clip.shape[-2:]]  # above or below, left or right
+    along = room.index(max(room))
+    views = []
+    for i in range(crops):
+        corner = [int(free / 2) for free in room]
+        if crops > 1:
+            corner[along] = int(i * room[along] / (crops - 1))
+        views.append(F.crop(clip, *corner, image_size, image_size))
+    return torch.stack(views)
+
+
+def normalize(pixel_values: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale pixels to 0-1, subtract the mean and divide by the standard deviation of each channel.
+
+    Args:
+        pixel_values: (..., C, H, W) uint8.
+        mean: one value per channel, in pixels scaled to 0-1.
+        std: likewise.
+
+    Returns:
+        The same shape, float32, on the same device.
+    """
+    if pixel_values.dtype != torch.uint8:
+        raise ValueError(
+            f"normalize takes uint8 pixels, 0 to 255, got {pixel_values.dtype}. Are they normalised already?"
+        )
+    shift, scale = (torch.tensor(values, device=pixel_values.device).view(-1, 1, 1) * 255 for values in (mean, std))
+    return pixel_values.to(torch.float32).sub_(shift).div_(scale)
+
+
+def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the class names that speak of a side or a sense of rotation, such as ``Swiping_Left``.
+
+    Mirroring such a clip makes its label wrong: set ``flip`` to 0 where this is not empty.
+    """
+    words = {"left", "right", "leftwards", "rightwards", "cw", "ccw", "clockwise", "counterclockwise", "anticlockwise"}
+    return tuple(
+        name for name in classes if words & {w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    )
+
+
+# ------------------------------------------------------------------------------------------------- transforms
+
+
+class MultiScaleCrop(v2.Transform):
+    """Cut a crop of one of several sizes at one of 13 fixed places and resize it (TSN; v1's pre-training crop).
+
+    Height and width are drawn from the scales of the short side, at most one scale apart. The places are the corners,
+    the middles of the edges, the centre, and the four points half-way between centre and corner.
+
+    Args:
+        size: height and width of the result, pixels.
+        scales: crop sizes as shares of the short side, from large to small.
+    """
+
+    PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
+
+    def __init__(self, size: int, *, scales: Sequence[float] = (1, 0.875, 0.75, 0.66)) -> None:
+        super().__init__()
+        self.size = size
+        self.scales = tuple(scales)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
+        """Draw a crop for frames of this size, as ``top``, ``left``, ``height`` and ``width``."""
+        frame_height, frame_width = flat_inputs[0].shape[-2:]
+        short = min(frame_height, frame_width)
+        sides = [int(short * scale) for scale in self.scales]
+        sides = [min(self.size, short) if abs(side - self.size) < 3 else side for side in sides]  # no needless resize
+        pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+        height, width = pairs[torch.randint(len(pairs), ())]
+        x, y = self.PLACES[torch.randint(len(self.PLACES), ())]
+        return {
+            "top": y * ((frame_height - height) // 4),
+            "left": x * ((frame_width - width) // 4),
+            "height": height,
+            "width": width,
+        }
+
+    def transform(self, inpt: Any, params: dict[str, int]) -> Any:
+        """Crop and resize."""
+        return F.resized_crop(inpt, **params, size=[self.size, self.size], interpolation=BILINEAR, antialias=True)
+
+
+class ShrinkShortSide(v2.Transform):
+    """Resize frames whose short side is longer than ``short_side`` pixels; leave smaller ones alone."""
+
+    def __init__(self, short_side: int) -> None:
+        super().__init__()
+        self.short_side = short_side
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize if too large."""
+        if min(inpt.shape[-2:]) <= self.short_side:
+            return inpt
+        return F.resize(inpt, [self.short_side], interpolation=BILINEAR, antialias=True)
+
+
+class RandAugment(v2.Transform):
+    """Apply random operations of random strength: timm's ``rand-m7-n4-mstd0.5-inc1``, which v1 fine-tunes with.
+
+    torchvision's class of this name has 14 operations of one fixed strength. timm's scheme has 15 (Invert and
+    SolarizeAdd, no Identity), draws ``num_ops`` of them with replacement, applies each with probability one half, and
+    draws each strength from a normal distribution, so that scheme is laid out here over torchvision's operations.
+    Turned frames are filled grey and sampled bilinearly (v1: bicubic, which torchvision has not for tensors).
+
+    Args:
+        num_ops: operations drawn per clip.
+        magnitude: mean strength, 0 to 10.
+        std: standard deviation of the strength.
+    """
+
+    def __init__(self, *, num_ops: int = 4, magnitude: float = 7.0, std: float = 0.5) -> None:
+        super().__init__()
+        self.num_ops = num_ops
+        self.magnitude = magnitude
+        self.std = std
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, list[tuple[str, float, int]]]:
+        """Draw the operations, each with its strength from 0 to 1 and a sign."""
+        names = list(OPERATIONS)
+        chosen = [names[i] for i in torch.randint(len(names), (self.num_ops,))]
+        applied = torch.rand(self.num_ops) < 0.5
+        levels = (self.magnitude + self.std * torch.randn(self.num_ops)).clamp(0, 10) / 10
+        signs = 2 * torch.randint(2, (self.num_ops,)) - 1
+        drawn = zip(chosen, applied.tolist(), levels.tolist(), signs.tolist(), strict=True)
+        return {"operations": [(name, level, sign) for name, apply, level, sign in drawn if apply]}
+
+    def transform(self, inpt: Any, params: dict[str, list[tuple[str, float, int]]]) -> Any:
+        """Apply the drawn operations in their order."""
+        for name, level, sign in params["operations"]:
+            inpt = OPERATIONS[name](inpt, level, sign)
+        return inpt
+
+
+def _affine(
+    clip: Tensor, *, angle: float = 0.0, shift: Sequence[float] = (0, 0), shear: Sequence[float] = (0, 0)
+) -> Tensor:
+    """Turn by degrees about the centre, shift by shares of the frame, or shear by slopes from the corner."""
+    height, width = clip.shape[-2:]
+    return F.affine(
+        clip,
+        angle=angle,
+        translate=[round(shift[0] * width), round(shift[1] * height)],
+        scale=1.0,
+        shear=[math.degrees(math.atan(slope)) for slope in shear],
+        center=[0, 0] if any(shear) else None,
+        interpolation=BILINEAR,
+        fill=GREY,
+    )
+
+
+# Each takes the clip, the strength from 0 to 1 and a sign; ranges are those of timm's "increasing" operations.
+OPERATIONS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+    "AutoContrast": lambda clip, level, sign: F.autocontrast(clip),
+    "Equalize": lambda clip, level, sign: F.equalize(clip),
+    "Invert": lambda clip, level, sign: F.invert(clip),
+    "Rotate": lambda clip, level, sign: _affine(clip, angle=sign * 30 * level),
+    "Posterize": lambda clip, level, sign: F.posterize(clip, bits=4 - int(4 * level)),
+    "Solarize": lambda clip, level, sign: F.solarize(clip, threshold=min(255, 256 - int(256 * level))),
+    "SolarizeAdd": lambda clip, level, sign: torch.where(clip < 128, clip + int(110 * level), clip),
+    "Color": lambda clip, level, sign: F.adjust_saturation(clip, 1 + sign * 0.9 * level),
+    "Contrast": lambda clip, level, sign: F.adjust_contrast(clip, 1 + sign * 0.9 * level),
+    "Brightness": lambda clip, level, sign: F.adjust_brightness(clip, 1 + sign * 0.9 * level),
+    "Sharpness": lambda clip, level, sign: F.adjust_sharpness(clip, 1 + sign * 0.9 * level),
+    "ShearX": lambda clip, level, sign: _affine(clip, shear=(sign * 0.3 * level, 0)),
+    "ShearY": lambda clip, level, sign: _affine(clip, shear=(0, sign * 0.3 * level)),
+    "TranslateX": lambda clip, level, sign: _affine(clip, shift=(sign * 0.45 * level, 0)),
+    "TranslateY": lambda clip, level, sign: _affine(clip, shift=(0, sign * 0.45 * level)),
+}
+
+
+class ClipErasing(v2.RandomErasing):
+    """Replace one rectangle, the same in all frames, by fresh normal noise in each ("pixel" mode; v1's "cube").
+
+    For normalised clips, (T, C, H, W) float. torchvision's own class repeats one frame of noise.
+
+    Args:
+        p: probability.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p, scale=(0.02, 1 / 3), ratio=(0.3, 1 / 0.3), value="random")
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the rectangle and its noise."""
+        params = super().make_params(flat_inputs)
+        if params["v"] is not None:
+            params["v"] = torch.randn(flat_inputs[0].shape[0], *params["v"].shape)
+        return params
+
+
+# ----------------------------------------------------------------------------------------------------- mixing
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the clips of a batch are mixed in pairs, and their labels with them (v1's fine-tuning).
+
+    Attributes:
+        mixup: parameter of the Beta distribution of mixup's weights; 0 is off.
+        cutmix: likewise for cutmix's area; 0 is off.
+        switch: probability of cutmix where both are on.
+        label_smoothing: share of each target spread evenly over all classes.
+    """
+
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    switch: float = 0.5
+    label_smoothing: float = 0.1
+
+
+def mix(
+    pixel_values: Tensor, labels: Tensor, *, num_classes: int, settings: Mixing, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Mix each clip with its predecessor in the batch, by mixup or by cutmix, one draw for the whole batch.
+
+    Args:
+        pixel_values: (B, T, C, H, W) float, normalised.
+        labels: (B,) class indices.
+        num_classes: number of classes.
+        settings: what to mix and how strongly.
+        seed: of this batch, such as a function of run seed and step.
+
+    Returns:
+        The mixed clips, and (B, num_classes) float32 soft targets whose rows add up to 1: use soft cross-entropy.
+    """
+    if not pixel_values.is_floating_point() or pixel_values.ndim != 5:
+        raise ValueError(
+            f"mix takes normalised float clips (B, T, C, H, W), got {pixel_values.dtype} of shape "
+            f"{tuple(pixel_values.shape)}. Call `normalize` first."
+        )
+    targets = torch.nn.functional.one_hot(labels, num_classes).to(torch.float32)
+    with seeded(seed):
+        use_cutmix = settings.cutmix > 0 and (settings.mixup == 0 or torch.rand(()).item() < settings.switch)
+        if use_cutmix or settings.mixup > 0:
+            method = v2.CutMix(alpha=settings.cutmix) if use_cutmix else v2.MixUp(alpha=settings.mixup)
+            mixed, targets = method(tv_tensors.Video(pixel_values), targets)
+            pixel_values = mixed.as_subclass(Tensor)
+    return pixel_values, targets * (1 - settings.label_smoothing) + settings.label_smoothing / num_classes

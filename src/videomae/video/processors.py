@@ -1,0 +1,598 @@
+"""Frames of any common form to the pixels that a model takes: resize, centre crop, scale, normalise.
+
+Bit-equal to the processors of transformers on 8-bit frames, and without torchvision, which takes two seconds to import.
+B clips · T frames · C channels · H height and W width in pixels
+"""
+
+import dataclasses
+import functools
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import numpy as np
+
+from videomae.config import nearest
+from videomae.errors import CheckpointError
+from videomae.files import write_json
+from videomae.hub import fetch_file, find_file, read_json, split_hub_options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Size = int | Sequence[int] | Mapping[str, int]
+Statistic = float | Sequence[float]
+
+# PIL's numbers for its filters, which are what config files hold, and torch's names for the same filters.
+_RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
+_INTERPOLATION = {0: "nearest-exact", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+_LAYOUTS = ("channels_first", "channels_last")
+_TYPE_FIELDS = ("image_processor_type", "video_processor_type")
+
+
+class BatchFeature(dict[str, Any]):
+    """What a processor returns: a dictionary, ready for ``model(**inputs)``, whose values are attributes as well."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"there is no {name!r} here, only {', '.join(self)}")
+        return self[name]
+
+    def to(self, device: "str | torch.device | torch.dtype | None" = None, dtype: "torch.dtype | None" = None) -> Self:
+        """Move the tensors, in place, to a device and, where they hold floats, to a dtype; ``to(dtype)`` works too."""
+        import torch
+
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+
+        def move(value: Any) -> Any:
+            if isinstance(value, list):
+                return [move(item) for item in value]
+            if not isinstance(value, torch.Tensor):
+                return value
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        self.update({name: move(value) for name, value in self.items()})
+        return self
+
+
+@dataclasses.dataclass(kw_only=True)
+class VideoMAEImageProcessor:
+    """Turn frames in memory into the input of a model.
+
+    Every option can be given here, and again for one call; None stands for the default.
+
+    Args:
+        do_resize: whether to resize.
+        size: size after resizing. {"shortest_edge": pixels}, or just a number, keeps the aspect ratio, the long edge
+            rounded down; {"height": pixels, "width": pixels} or (height, width) does not.
+        resample: "bilinear", "bicubic", "lanczos" or "nearest", or PIL's number for it. All but "nearest" antialias.
+        do_center_crop: whether to cut out the middle; frames that are too small get a black margin first.
+        crop_size: size of the crop: {"height": pixels, "width": pixels}, (height, width), or a number for a square.
+        do_rescale: whether to multiply by ``rescale_factor``. Where all frames of a call are floats within 0-1, they
+            count as scaled already and are left so, unless ``do_rescale`` is given with the call.
+        rescale_factor: 1/255 brings 0-255 to 0-1.
+        do_normalize: whether to subtract ``image_mean`` and divide by ``image_std``.
+        image_mean: a value per channel, or one for all, in units after rescaling. Its length is the number of channels
+            that the model expects: 3, 1 for grey clips, 5 for five spectral bands.
+        image_std: as ``image_mean``; not 0.
+        do_convert_rgb: whether grey frames are repeated for red, green and blue, transparent ones laid on white, and
+            palettes resolved. None: where the model expects 3 channels. False: what does not fit is refused.
+        input_data_format: "channels_first" or "channels_last". None: the axis, first or last, that is as long as the
+            model expects, else one that is 3, 1 or 4 long; the first where both are.
+        data_format: "channels_first" (as is None) returns (B, T, C, H, W); "channels_last" (B, T, H, W, C).
+        device: where to process; None: where the frames are.
+
+    Raises:
+        TypeError: for an unknown option, with the nearest right name.
+        ValueError: for a value that an option cannot have.
+    """
+
+    kind: ClassVar[str] = "image_processor"
+    config_files: ClassVar[tuple[str, ...]] = ("preprocessor_config.json",)
+
+    do_resize: bool = True
+    size: Size = dataclasses.field(default_factory=lambda: {"shortest_edge": 224})
+    resample: int | str = 2
+    do_center_crop: bool = True
+    crop_size: Size = dataclasses.field(default_factory=lambda: {"height": 224, "width": 224})
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: Statistic = (0.5, 0.5, 0.5)
+    image_std: Statistic = (0.5, 0.5, 0.5)
+    do_convert_rgb: bool | None = None
+    input_data_format: str | None = None
+    data_format: str | None = None
+    device: "str | torch.device | None" = None
+    unknown: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __new__(cls, **options: Any) -> Self:
+        """Refuse unknown options before the dataclass does, to suggest the right name."""
+        for name in options.keys() - cls._defaults():
+            raise TypeError(f"{cls.__name__} has no option {name!r}{nearest(name, cls._defaults())}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, default in self._defaults().items():
+            if getattr(self, name) is None:
+                setattr(self, name, default)
+            elif name.startswith("do_") and not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        self.size = _as_size("size", self.size, ("shortest_edge",))
+        self.crop_size = _as_size("crop_size", self.crop_size, ("height", "width"))
+        self.image_mean = _as_statistic("image_mean", self.image_mean)
+        self.image_std = _as_statistic("image_std", self.image_std)
+        self.resample = _RESAMPLE.get(self.resample, -1) if isinstance(self.resample, str) else int(self.resample)
+        if self.resample not in _INTERPOLATION:
+            raise ValueError(f"resample must be one of {', '.join(_RESAMPLE)}, or PIL's number for it (0 to 3)")
+        lengths = {len(value) for value in (self.image_mean, self.image_std) if isinstance(value, tuple)}
+        if len(lengths) > 1:
+            raise ValueError(f"image_mean and image_std differ in length: {self.image_mean} and {self.image_std}")
+        if not self.rescale_factor > 0:
+            raise ValueError(f"rescale_factor must be positive, got {self.rescale_factor!r}")
+        for name in ("input_data_format", "data_format"):
+            if getattr(self, name) not in (None, *_LAYOUTS):
+                raise ValueError(f"{name} must be one of {', '.join(_LAYOUTS)}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, **options: Any) -> Self:
+        """Load the processor of a checkpoint.
+
+        Args:
+            path_or_id: a folder, a JSON file, or the id of a model on the Hugging Face Hub.
+            options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
+                ``subfolder`` choose what is fetched; everything else overrides an option of the processor.
+
+        Raises:
+            CheckpointError: if there is no such file, it cannot be read, or it belongs to another type of model.
+        """
+        hub_options, overrides = split_hub_options(options)
+        content = cls._read(path_or_id, hub_options)
+        for found in (content.get(name) for name in _TYPE_FIELDS):
+            if found is not None and not str(found).startswith("VideoMAE"):
+                raise CheckpointError(f"{str(path_or_id)!r} has a processor of type {found!r}, not one of VideoMAE")
+        return cls.from_dict(content, **overrides)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], **overrides: Any) -> Self:
+        """Make a processor from the content of its file. Fields that nobody here knows are kept, to be written again.
+
+        Args:
+            content: what the file holds.
+            overrides: options to set differently; unknown names are refused.
+        """
+        known = cls._defaults()
+        processor = cls(**{name: value for name, value in content.items() if name in known} | overrides)
+        processor.unknown = {name: content[name] for name in content.keys() - known.keys() - {*_TYPE_FIELDS}}
+        return processor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the processor's file, which transformers reads as well."""
+        content = self.unknown | {f"{self.kind}_type": type(self).__name__}
+        for name in self._defaults():
+            value = getattr(self, name)
+            if value is not None:
+                content[name] = list(value) if isinstance(value, tuple) else str(value) if name == "device" else value
+        return content
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write the processor's file into a folder, which is made if needed, and return its path."""
+        path = Path(directory) / self.config_files[0]
+        write_json(path, self.to_dict())
+        return path
+
+    def __call__(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
+        """Do what ``preprocess`` does."""
+        return self.preprocess(videos, return_tensors=return_tensors, **options)
+
+    def preprocess(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
+        """Turn one clip or several into the input of a model.
+
+        Args:
+            videos: a clip, several, or a batch (B, T, ...). A clip is a list of frames, or an array or tensor of them.
+                A frame is a PIL image, (H, W, C), (C, H, W), or grey (H, W); uint8 in 0-255, or float in 0-255 or 0-1.
+                A 3-D array is one frame if an axis can be its channels (see ``input_data_format``), else a grey clip;
+                in place of a whole clip, its first axis counts frames unless it is as long as the model expects.
+            return_tensors: "pt" for a tensor, "np" for a NumPy array, None for a list with a tensor per clip, which
+                may differ in length.
+            options: any option of the processor, for this call only.
+
+        Returns:
+            ``pixel_values`` (B, T, C, H, W), float32; uint8 if the frames are and are neither rescaled nor normalised.
+
+        Raises:
+            TypeError: for what is no frame, and for an unknown option.
+            ValueError: for frames of a type, number of channels, value or size that cannot be processed.
+        """
+        if return_tensors not in (None, "pt", "np"):
+            raise ValueError(f"return_tensors must be 'pt', 'np' or None, got {return_tensors!r}")
+        defaults = self._defaults()
+        given = {name: value for name, value in options.items() if value is not None or defaults.get(name) is None}
+        settings = dataclasses.replace(self, **given)
+        clips = [[settings._frame(frame) for frame in clip] for clip in settings._clips(videos)]
+        if _are_scaled([frame for clip in clips for frame in clip]) and "do_rescale" not in given:
+            settings.do_rescale = False
+        pixel_values = settings._pixel_values(clips, batched=return_tensors is not None)
+        return BatchFeature(pixel_values=pixel_values.cpu().numpy() if return_tensors == "np" else pixel_values)
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        """Return the default of each option."""
+        options = [option for option in dataclasses.fields(cls) if option.init]
+        return {o.name: o.default_factory() if callable(o.default_factory) else o.default for o in options}
+
+    @classmethod
+    def _read(cls, path_or_id: str | Path, hub_options: dict[str, Any]) -> dict[str, Any]:
+        """Read the first of the files that transformers looks for, in its order."""
+        path = Path(path_or_id).expanduser()
+        if path.is_file():
+            return read_json(path)
+        combined = find_file(path_or_id, "processor_config.json", **hub_options)
+        if combined is not None and cls.kind in (content := read_json(combined)):
+            return content[cls.kind]
+        *first_choices, last = cls.config_files
+        for name in first_choices:
+            if (found := find_file(path_or_id, name, **hub_options)) is not None:
+                return read_json(found)
+        return read_json(fetch_file(path_or_id, last, **hub_options))
+
+    @property
+    def _channels(self) -> int | None:
+        """Channels that the model expects; None if any number will do."""
+        for statistic in (self.image_mean, self.image_std):
+            if isinstance(statistic, tuple):
+                return len(statistic)
+        return 3 if self.do_convert_rgb else None
+
+    def _clips(self, videos: Any) -> list[Any]:
+        """Return the clips, each a sequence of frames."""
+        if self._is_clip(videos):
+            clips = [videos]
+        elif self._is_frame(videos):
+            clips = [[videos]]
+        elif isinstance(videos, list | tuple) or (_is_array(videos) and videos.ndim == 5):
+            clips = list(videos)
+        else:
+            raise TypeError(_NO_CLIP.format(_describe(videos)))
+        for clip in clips:
+            if not self._is_clip(clip):
+                raise TypeError(_NO_CLIP.format(_describe(clip)))
+        if not clips or any(len(clip) == 0 for clip in clips):
+            raise ValueError("there is a clip without frames: leave it out, or look at how it was read")
+        return clips
+
+    def _is_clip(self, value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return all(map(self._is_frame, value))
+        if not _is_array(value) or value.ndim != 3:
+            return _is_array(value) and value.ndim == 4
+        # On its own, (4, H, W) is rather four grey frames than a transparent one.
+        axis = self._channel_axis(value.shape)
+        guessed = self.input_data_format is None and value.shape[0] != (self._channels or 3)
+        return axis is None or (axis == 0 and guessed)
+
+    def _is_frame(self, value: Any) -> bool:
+        if not _is_array(value):
+            return _is_pil(value)
+        return value.ndim == 2 or (value.ndim == 3 and self._channel_axis(value.shape) is not None)
+
+    def _channel_axis(self, shape: Sequence[int]) -> int | None:
+        """Return which axis of a frame's shape holds the channels, 0 or 2; None if neither seems to."""
+        if self.input_data_format is not None:
+            return 0 if self.input_data_format == "channels_first" else 2
+        for channels in (self._channels, 3, 1, 4):
+            for axis in (0, 2):
+                if shape[axis] == channels:
+                    return axis
+        return None
+
+    def _frame(self, frame: Any) -> "Tensor":
+        """Return a frame as (C, H, W), a view where possible, with the channels that the model expects."""
+        if _is_pil(frame):
+            frame = _from_pil(frame, convert=self.do_convert_rgb is not False and self._channels in (3, None))
+        pixels = _as_tensor(frame)
+        if pixels.ndim == 2:
+            pixels = pixels[None]
+        elif pixels.ndim != 3 or (axis := self._channel_axis(pixels.shape)) is None:
+            raise ValueError(
+                f"cannot tell the channels of a frame of shape {tuple(pixels.shape)}: a frame is (H, W, C), (C, H, W) "
+                "or (H, W). Say which with input_data_format, and give image_mean and image_std a value per channel."
+            )
+        elif axis == 2:
+            pixels = pixels.permute(2, 0, 1)
+        expected, channels = self._channels, len(pixels)
+        if expected in (None, channels):
+            return pixels
+        convertible = expected == 3 and channels in (1, 4)
+        if convertible and self.do_convert_rgb is not False:
+            return pixels.expand(3, -1, -1) if channels == 1 else _on_white(pixels)
+        if self.do_normalize:
+            raise ValueError(
+                f"a frame has {channels} channels, but image_mean and image_std have {expected}"
+                f"{' and do_convert_rgb is False' if convertible else ''}: give both a value per channel"
+                f"{', or allow do_convert_rgb' if convertible else ''}"
+            )
+        return pixels
+
+    def _pixel_values(self, clips: "list[list[Tensor]]", batched: bool) -> Any:
+        """Process the frames, each straight into its place in the result: the pixels pass through the cache once."""
+        import torch
+
+        shapes = [(len(clip), *self._output_shape(clip)) for clip in clips]
+        if batched and len(set(shapes)) > 1:
+            raise ValueError(
+                f"the clips of a batch must agree in frames, channels, height and width; got {sorted(set(shapes))}. "
+                "Take as many frames of each, or give return_tensors=None for a list."
+            )
+        first = clips[0][0]
+        device = self.device or first.device
+        unchanged = first.dtype == torch.uint8 and not self.do_rescale and not self.do_normalize
+        empty = functools.partial(torch.empty, dtype=torch.uint8 if unchanged else torch.float32, device=device)
+        results = empty((len(clips), *shapes[0])) if batched else [empty(shape) for shape in shapes]
+        # Normalising 0-255 with mean and std times 255 saves a pass, and rounds as transformers does.
+        factor = 1.0 / self.rescale_factor if self.do_rescale else 1.0
+        mean = torch.tensor(self.image_mean, dtype=torch.float32, device=device).mul(factor).view(-1, 1, 1)
+        std = torch.tensor(self.image_std, dtype=torch.float32, device=device).mul(factor).view(-1, 1, 1)
+        for clip, result in zip(clips, results, strict=True):
+            places = result.permute(0, 3, 1, 2) if self.data_format == "channels_last" else result
+            for frame, pixels in zip(clip, places, strict=True):
+                pixels.copy_(self._resize_and_crop(frame.to(device)))
+                if self.do_normalize:
+                    pixels.sub_(mean).div_(std)
+                elif self.do_rescale:
+                    pixels.mul_(self.rescale_factor)
+        return results
+
+    def _output_shape(self, clip: "list[Tensor]") -> tuple[int, ...]:
+        """Return the shape of each processed frame of a clip."""
+        shapes = set()
+        for channels, *size in {tuple(frame.shape) for frame in clip}:
+            height, width = self._crop_height_width if self.do_center_crop else self._resized_size(*size)
+            shapes.add((height, width, channels) if self.data_format == "channels_last" else (channels, height, width))
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the frames of a clip come out in different shapes, {sorted(shapes)}: crop or resize them"
+            )
+        return shapes.pop()
+
+    @property
+    def _crop_height_width(self) -> tuple[int, int]:
+        crop = cast(dict[str, int], self.crop_size)
+        return crop["height"], crop["width"]
+
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+        size = cast(dict[str, int], self.size)
+        if not self.do_resize:
+            return height, width
+        if "shortest_edge" not in size:
+            return size["height"], size["width"]
+        short = size["shortest_edge"]
+        return (int(short * height / width), short) if width <= height else (short, int(short * width / height))
+
+    def _resize_and_crop(self, frame: "Tensor") -> "Tensor":
+        frame = _resize(frame, self._resized_size(*frame.shape[-2:]), _INTERPOLATION[cast(int, self.resample)])
+        return _center_crop(frame, *self._crop_height_width) if self.do_center_crop else frame
+
+
+@dataclasses.dataclass(kw_only=True)
+class VideoMAEVideoProcessor(VideoMAEImageProcessor):
+    """Turn video files, or frames in memory, into the input of a model.
+
+    As ``VideoMAEImageProcessor``, which also describes the other options, but ``videos`` may be the path of a video
+    file or a list of paths, and the frames can be sampled.
+
+    Args:
+        do_convert_rgb: as there; True also makes 3 channels where the model does not say how many it expects.
+        do_sample_frames: whether to take ``num_frames`` or ``fps`` of the frames, evenly spread from the first on.
+            Giving one of these with a call is enough.
+        num_frames: how many frames to take of each clip; a shorter clip repeats some.
+        fps: how many frames to take of each second; for files only, where the rate is known.
+    """
+
+    kind: ClassVar[str] = "video_processor"
+    config_files: ClassVar[tuple[str, ...]] = ("video_preprocessor_config.json", "preprocessor_config.json")
+
+    do_convert_rgb: bool | None = True
+    do_sample_frames: bool = False
+    num_frames: int | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_frames is not None and self.fps is not None:
+            raise ValueError(f"give num_frames or fps, not both; got {self.num_frames} and {self.fps}")
+        for name, value in (("num_frames", self.num_frames), ("fps", self.fps)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+    def preprocess(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
+        """Do as ``VideoMAEImageProcessor.preprocess``, for the path of a video file or a list of paths as well.
+
+        Raises:
+            VideoError: if a file cannot be read.
+        """
+        if options.get("num_frames") is not None or options.get("fps") is not None:
+            options = {"do_sample_frames": True, "num_frames": None, "fps": None} | options
+        return super().preprocess(videos, return_tensors=return_tensors, **options)
+
+    def _clips(self, videos: Any) -> list[Any]:
+        if isinstance(videos, str | os.PathLike):
+            videos = [videos]
+        if isinstance(videos, list | tuple) and videos and all(isinstance(item, str | os.PathLike) for item in videos):
+            return [self._frames_of_file(path) for path in videos]
+        clips = super()._clips(videos)
+        if not self.do_sample_frames:
+            return clips
+        return [[clip[index] for index in self._sampled(len(clip), None)] for clip in clips]
+
+    def _frames_of_file(self, path: str | os.PathLike[str]) -> np.ndarray:
+        from videomae.video.reader import VideoReader
+
+        with VideoReader(path) as reader:
+            total = reader.num_frames
+            return reader.frames_at(self._sampled(total, reader.fps) if self.do_sample_frames else list(range(total)))
+
+    def _sampled(self, total: int, fps: float | None) -> list[int]:
+        """Return which of ``total`` frames to take, as transformers does."""
+        number = self.num_frames
+        if self.fps is not None:
+            if fps is None:
+                raise ValueError(f"fps={self.fps} needs a video file, frames in memory have no rate: give num_frames")
+            number = max(1, int(total / fps * self.fps))
+        if number is None:
+            raise ValueError("do_sample_frames needs num_frames or fps")
+        return [index * total // number for index in range(number)]
+
+
+def _resize(frame: "Tensor", size: tuple[int, int], interpolation: str) -> "Tensor":
+    """Resize (C, H, W) as torchvision does, which stays in 8 bits where that is fast."""
+    import torch
+
+    if tuple(frame.shape[-2:]) == size:
+        return frame
+    smooth = interpolation != "nearest-exact"
+    in_8_bits = frame.dtype == torch.uint8 and _resizes_in_8_bits(interpolation, frame.device.type)
+    if not in_8_bits:
+        pixels = frame[None].to(torch.float32 if frame.dtype == torch.uint8 else frame.dtype).contiguous()
+    elif frame.permute(1, 2, 0).is_contiguous():
+        # A batch of one counts as channels-last only with this stride; interpolating in that order is twice as fast.
+        pixels = frame.as_strided((1, *frame.shape), (frame.numel(), *frame.stride()))
+    else:
+        pixels = frame[None]
+    align = False if smooth else None
+    pixels = torch.nn.functional.interpolate(pixels, size, mode=interpolation, align_corners=align, antialias=smooth)
+    if frame.dtype == torch.uint8 and not in_8_bits:
+        pixels = pixels.clamp_(0, 255).round_().to(torch.uint8)
+    return pixels[0]
+
+
+def _resizes_in_8_bits(interpolation: str, device: str) -> bool:
+    """Say whether torchvision keeps 8-bit frames in 8 bits: not on a GPU, nor bilinearly on an old processor."""
+    import torch
+
+    if interpolation == "nearest-exact":
+        return True
+    fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
+    return device == "cpu" and (fast or interpolation != "bilinear")
+
+
+def _center_crop(frame: "Tensor", height: int, width: int) -> "Tensor":
+    """Cut the middle out of (C, H, W); where the frame is smaller, put a margin of zeros around it first."""
+    import torch
+
+    rows, columns = max(height - frame.shape[-2], 0), max(width - frame.shape[-1], 0)
+    if rows or columns:
+        margins = (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2)
+        frame = torch.nn.functional.pad(frame, margins)
+    top, left = (frame.shape[-2] - height) // 2, (frame.shape[-1] - width) // 2
+    return frame[:, top : top + height, left : left + width]
+
+
+_NO_CLIP = (
+    "a clip is a list of frames, or an array or tensor (T, H, W, C), (T, C, H, W) or (T, H, W); got {}. "
+    "Only VideoMAEVideoProcessor takes the path of a video."
+)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"a list of {', '.join(sorted({_describe(item) for item in value}))}"
+    return f"shape {tuple(value.shape)}" if _is_array(value) else type(value).__name__
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "ndim") and hasattr(value, "shape")
+
+
+def _is_pil(value: Any) -> bool:
+    return hasattr(value, "getbands")
+
+
+def _as_tensor(frame: Any) -> "Tensor":
+    """Return an array or tensor as a tensor, without a copy where possible, or say why it is no frame."""
+    import torch
+
+    if isinstance(frame, np.ndarray):
+        if frame.dtype != np.uint8 and frame.dtype.kind != "f":
+            raise ValueError(_WRONG_TYPE.format(frame.dtype))
+        # A tensor cannot be read-only, nor run backwards as a frame[:, ::-1] does.
+        backwards = any(stride < 0 for stride in frame.strides)
+        pixels = torch.from_numpy(frame.copy() if backwards or not frame.flags.writeable else frame)
+    elif isinstance(frame, torch.Tensor):
+        pixels = frame.detach()
+    else:
+        raise TypeError(f"a frame is a PIL image, an array or a tensor, got {type(frame).__name__}")
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise ValueError(_WRONG_TYPE.format(pixels.dtype))
+    if pixels.numel() == 0:
+        raise ValueError(f"a frame of shape {tuple(pixels.shape)} has no pixels")
+    return pixels.float() if pixels.dtype in (torch.float16, torch.bfloat16) else pixels
+
+
+_WRONG_TYPE = "frames must be uint8 in 0-255, or float in 0-255 or 0-1, got {}: convert them to one of these"
+
+
+def _from_pil(image: Any, convert: bool) -> np.ndarray:
+    """Return a PIL image as (H, W, C) or, if it is grey, (H, W), in 8 bits."""
+    transparent = "A" in image.getbands() or "transparency" in image.info
+    if image.mode in ("RGB", "L", "RGBA") and not (convert and transparent):
+        return np.array(image)
+    if image.mode[0] in "IF" or not convert:
+        reason = "has more than 8 bits" if image.mode[0] in "IF" else "has to be converted, which is switched off"
+        raise ValueError(f"a PIL image of mode {image.mode!r} {reason}: convert it to RGB or L (8 bits) first")
+    if not transparent:
+        return np.array(image.convert("RGB"))
+    from PIL import Image
+
+    white = Image.new("RGBA", image.size, "white")
+    return np.array(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
+
+
+def _on_white(pixels: "Tensor") -> "Tensor":
+    """Lay (4, H, W), whose last channel is opacity, on white."""
+    import torch
+
+    white = 255.0 if pixels.dtype == torch.uint8 or pixels.max() > 1 else 1.0
+    opacity = pixels[3:] / white
+    colours = pixels[:3] * opacity + white * (1 - opacity)
+    return colours.round_().to(torch.uint8) if pixels.dtype == torch.uint8 else colours
+
+
+def _are_scaled(frames: "list[Tensor]") -> bool:
+    """Say whether all pixels are floats in 0-1, and refuse floats that are not finite."""
+    floats = [frame for frame in frames if frame.is_floating_point()]
+    if not floats:
+        return False
+    if len(floats) < len(frames):
+        raise ValueError("some frames are uint8 and some float: convert them to one type")
+    extremes = [extreme.item() for frame in floats for extreme in frame.aminmax()]
+    if not np.isfinite(extremes).all():
+        raise ValueError("a frame holds values that are not finite (NaN or infinity): look at how it was made")
+    return min(extremes) >= 0 and max(extremes) <= 1
+
+
+def _as_size(name: str, size: Any, number_means: tuple[str, ...]) -> dict[str, int]:
+    """Return a size in the form of the config files; ``number_means`` are the edges that a single number sets."""
+    if isinstance(size, int):
+        size = dict.fromkeys(number_means, size)
+    elif isinstance(size, list | tuple) and len(size) == 2:
+        size = {"height": size[0], "width": size[1]}
+    forms = {("height", "width"), number_means}
+    if not isinstance(size, Mapping) or tuple(sorted(size)) not in forms or any(not edge > 0 for edge in size.values()):
+        shown = " or ".join(str(dict.fromkeys(form, "pixels")) for form in sorted(forms))
+        raise ValueError(f"{name} must be a number, (height, width), or {shown}, all positive; got {size!r}")
+    return {edge: int(pixels) for edge, pixels in size.items()}
+
+
+def _as_statistic(name: str, value: Any) -> float | tuple[float, ...]:
+    """Return a mean or standard deviation as a number, or as a tuple with one per channel."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all() or (name == "image_std" and not array.all()):
+        rule = "a number or one per channel, finite" + (" and not 0" if name == "image_std" else "")
+        raise ValueError(f"{name} must be {rule}; got {value!r}")
+    return tuple(array.tolist()) if array.ndim else float(array)

@@ -1,0 +1,237 @@
+"""Which frames make a clip: functions from the number of frames of a video to frame numbers.
+
+The one rule for short videos: a position past the end reads the last frame. Nothing is looped or stretched.
+
+Random functions take a numpy ``generator``; without one they answer with the middle, as tests do
+(`sample_frame_indices` keeps the contract of the usage example instead). Strides count frames and may be fractions;
+`ClipSampling` turns a frame rate into one.
+
+N frames in the video · T frames in a clip · V views or windows
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def dense_indices(
+    num_frames: int, *, clip_frames: int = 16, stride: float = 4, generator: Generator | None = None
+) -> Indices:
+    """Take every ``stride``-th frame from a random start (K400, UCF101 and HMDB51; pre-training).
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        clip_frames: frames to take.
+        stride: frames from one to the next.
+        generator: draws the start, such that ``clip_frames * stride`` frames lie in the video; None is the middle.
+
+    Returns:
+        (T,) frame numbers.
+    """
+    room = max(num_frames - clip_frames * stride, 0)
+    start = int(room / 2 if generator is None else generator.integers(int(room) + 1))
+    return _within(start + stride * np.arange(clip_frames), num_frames)
+
+
+def v1_finetune_indices(
+    num_frames: int, *, clip_frames: int = 16, stride: int = 4, generator: Generator | None = None
+) -> Indices:
+    """Spread a clip over ``clip_frames * stride`` frames inclusive, as v1 fine-tunes: steps of about 4.27, not 4.
+
+    Such clips are those of `sample_frame_indices`. A video no longer than that is spread over ``num_frames // stride``
+    positions, and its last frame fills the clip. Arguments and result as in `dense_indices`.
+    """
+    span = clip_frames * stride
+    if num_frames <= span:
+        spread = np.linspace(0, num_frames, num=num_frames // stride)
+        return _within(np.pad(spread, (0, clip_frames - len(spread)), constant_values=num_frames), num_frames)
+    room = num_frames - span  # v1 draws the end below num_frames, so the last start is one short of the room
+    start = int((room - 1) // 2 if generator is None else generator.integers(room))
+    return _within(np.linspace(start, start + span, num=clip_frames), start + span)
+
+
+def v1_pretrain_indices(
+    num_frames: int, *, clip_frames: int = 16, stride: int = 4, generator: Generator | None = None
+) -> Indices:
+    """Sample as v1 pre-trains: `dense_indices`, except that a short video repeats the last position of the stride.
+
+    That position, in v1, is a multiple of the stride that leaves at least one frame after it. Arguments and result as
+    in `dense_indices`.
+    """
+    if num_frames >= clip_frames * stride:
+        return dense_indices(num_frames, clip_frames=clip_frames, stride=stride, generator=generator)
+    return np.minimum(stride * np.arange(clip_frames), stride * (max(num_frames - 2, 0) // stride))
+
+
+def uniform_indices(num_frames: int, *, clip_frames: int = 16, generator: Generator | None = None) -> Indices:
+    """Cut the video into equal segments and take one frame of each: TSN sampling (SSv2).
+
+    v1 rounds the segments down in training, so that up to 15 frames at the end are never seen; here they are.
+
+    Args:
+        num_frames: frames in the video, at least 1. With fewer than ``clip_frames``, frames repeat.
+        clip_frames: number of segments.
+        generator: draws the place in each segment; None is the middle.
+
+    Returns:
+        (T,) frame numbers, never decreasing.
+    """
+    place = 0.5 if generator is None else generator.random(clip_frames)
+    return _within((np.arange(clip_frames) + place) * (num_frames / clip_frames), num_frames)
+
+
+def multi_view_indices(num_frames: int, *, views: int = 5, clip_frames: int = 16, stride: float = 4) -> Indices:
+    """Spread dense clips evenly over the video, from its first frame to its last (v1's test on K400: 5 views).
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        views: number of clips; 1 is the middle.
+        clip_frames: frames in each.
+        stride: frames from one to the next.
+
+    Returns:
+        (V, T) frame numbers. Clips start at multiples of the stride; in a short video all are the same.
+    """
+    room = max(int(np.ceil(num_frames / stride)) - clip_frames, 0)
+    starts = [int(room / 2)] if views == 1 else [int(view * (room / (views - 1))) for view in range(views)]
+    return _within(stride * np.add.outer(starts, np.arange(clip_frames)), num_frames)
+
+
+def uniform_view_indices(num_frames: int, *, views: int = 2, clip_frames: int = 16) -> Indices:
+    """Take one frame of each segment, each view further on in it (v1's test on SSv2: 2 views, start and middle).
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        views: number of clips; 1 is the middle.
+        clip_frames: number of segments.
+
+    Returns:
+        (V, T) frame numbers.
+    """
+    places = np.array([0.5]) if views == 1 else np.arange(views) / views
+    return _within(np.add.outer(places, np.arange(clip_frames)) * (num_frames / clip_frames), num_frames)
+
+
+def sliding_windows(num_frames: int, *, clip_frames: int = 16, stride: float = 4, hop: int | None = None) -> Indices:
+    """Lay dense clips over the whole video, so that every stretch of it is seen.
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        clip_frames: frames in each window.
+        stride: frames from one to the next.
+        hop: frames from one window's start to the next; by default windows do not overlap.
+
+    Returns:
+        (V, T) frame numbers, at least one window. The last window ends with the video, and so may overlap more.
+    """
+    span = clip_frames * stride
+    hop = max(int(span), 1) if hop is None else hop
+    if hop < 1:
+        raise ValueError(f"hop must be at least 1 frame, got {hop}.")
+    last = max(int(np.ceil(num_frames - span)), 0)
+    starts = [*range(0, last, hop), last]
+    return _within(np.add.outer(starts, stride * np.arange(clip_frames)), num_frames)
+
+
+def sample_frame_indices(
+    clip_len: int, frame_sample_rate: float, seg_len: int, *, generator: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """Draw a clip of evenly spaced frames that starts at a random place.
+
+    With ``np.random`` seeded, the indices are those of the usage example in VideoMAE's documentation, which fails on a
+    video of ``clip_len * frame_sample_rate`` frames or fewer. Here such a video gives all it has, from its first frame
+    at the same spacing, and repeats its last frame.
+
+    Args:
+        clip_len: number of frames in the clip, T.
+        frame_sample_rate: frames of the video per frame of the clip.
+        seg_len: number of frames in the video.
+        generator: seeded source of randomness; by default NumPy's global one.
+
+    Returns:
+        (T,) int64 frame numbers, never decreasing, below ``seg_len``.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+    if min(clip_len, frame_sample_rate, seg_len) <= 0:
+        raise ValueError(
+            "clip_len, frame_sample_rate and seg_len must be positive, "
+            f"got {clip_len}, {frame_sample_rate} and {seg_len}. An empty video has no clips."
+        )
+    span = int(clip_len * frame_sample_rate)
+    if span >= seg_len:
+        end = span
+    elif generator is None:
+        end = np.random.randint(span, seg_len)
+    else:
+        end = int(generator.integers(span, seg_len))
+    start = end - span
+    indices = np.linspace(start, end, num=clip_len)
+    return np.clip(indices, start, min(end, seg_len) - 1).astype(np.int64)
+
+
+METHODS = ("dense", "uniform", "v1_finetune", "v1_pretrain")
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """A choice of frames that fits videos of any length and frame rate.
+
+    Attributes:
+        method: "dense", "uniform", "v1_finetune" or "v1_pretrain", after the functions of this file.
+        clip_frames: frames in a clip.
+        stride: frames from one to the next; not used by "uniform".
+        views: clips of a video in a test.
+        fps: the frame rate that the stride is counted at. A video of another rate gets a longer or shorter stride, so
+            that clips last equally long. None counts the video's own frames, as all published recipes do.
+    """
+
+    method: str = "dense"
+    clip_frames: int = 16
+    stride: float = 4
+    views: int = 1
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {self.method!r}.")
+        if self.clip_frames < 1 or self.stride <= 0 or self.views < 1:
+            raise ValueError(f"clip_frames, stride and views must be above 0, got {self}.")
+        if self.method.startswith("v1") and (self.fps is not None or self.stride != int(self.stride)):
+            raise ValueError(f"{self.method!r} knows whole strides of frames only, got {self}. Use 'dense'.")
+
+    def __call__(self, num_frames: int, *, video_fps: float, generator: Generator | None = None) -> Indices:
+        """Choose frames of one video.
+
+        Args:
+            num_frames: frames in the video, at least 1.
+            video_fps: its frame rate.
+            generator: draws one random clip, for training; None gives the fixed views of a test.
+
+        Returns:
+            (V, T) frame numbers; V is 1 with ``generator``.
+        """
+        stride = self.stride if self.fps is None else self.stride * video_fps / self.fps
+        clip = {"clip_frames": self.clip_frames}
+        if generator is None:
+            if self.method == "uniform":
+                return uniform_view_indices(num_frames, views=self.views, **clip)
+            return multi_view_indices(num_frames, views=self.views, stride=stride, **clip)
+        if self.method == "uniform":
+            return uniform_indices(num_frames, generator=generator, **clip)[None]
+        if self.method == "dense":
+            return dense_indices(num_frames, stride=stride, generator=generator, **clip)[None]
+        v1 = v1_finetune_indices if self.method == "v1_finetune" else v1_pretrain_indices
+        return v1(num_frames, stride=int(stride), generator=generator, **clip)[None]
+
+
+def _within(positions: NDArray, num_frames: int) -> Indices:
+    """Round positions down, and let those past the end read the last frame."""
+    if num_frames < 1:
+        raise ValueError(f"a video needs at least 1 frame, got {num_frames}.")
+    return np.minimum(np.floor(positions), num_frames - 1).astype(np.int64)
