@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
+        temporary.chmod(_public_mode())  # some writers make private files
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
@@ -40,6 +42,14 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     with atomic_write(path) as temporary:
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@cache
+def _public_mode() -> int:
+    """Return the mode of an ordinary new file, which only setting the umask tells."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -345,9 +345,9 @@ def _print_json(results: Iterable[Result]) -> int:
 def _print_tables(results: Iterable[Result], total: int) -> int:
     from rich.console import Console
     from rich.progress import track
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("video", "label", "score")
+    table = Table(Column("video", overflow="fold"), "label", "score")
     errors = Console(stderr=True, highlight=False)
     failed = 0
     for result in track(results, "classifying", total=total, console=errors, transient=True, disable=total == 1):

@@ -201,7 +201,7 @@ class MultiScaleCrop(v2.Transform):
         """Draw a crop for frames of this size, as ``top``, ``left``, ``height`` and ``width``."""
         frame_height, frame_width = flat_inputs[0].shape[-2:]
         short = min(frame_height, frame_width)
-        sides = [int(short * scale) for scale in self.scales]
+        sides = [max(int(short * scale), 1) for scale in self.scales]
         sides = [min(self.size, short) if abs(side - self.size) < 3 else side for side in sides]  # no needless resize
         pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
         height, width = pairs[torch.randint(len(pairs), ())]
@@ -350,6 +350,8 @@ def mix(
     pixel_values: Tensor, labels: Tensor, *, num_classes: int, settings: Mixing, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Mix each clip with its predecessor in the batch, by mixup or by cutmix, one draw for the whole batch.
+
+    A box of cutmix spans height and width in all frames. (v1 slices the axes of time and height by it.)
 
     Args:
         pixel_values: (B, T, C, H, W) float, normalised.

@@ -104,7 +104,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         unreadable: list[tuple[str, str]] = []
         for attempt in range(MAX_ATTEMPTS):
-            rng = np.random.default_rng((self.seed, epoch, index, attempt))
+            rng = _generator(self.seed, epoch, index, attempt)
             chosen = index if attempt == 0 else int(rng.integers(len(self)))
             try:
                 return self._read(chosen, rng) | {"unreadable": unreadable}
@@ -225,7 +225,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self._all_samples)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+            order = _generator(self.seed, self.epoch).permutation(order)
         return iter([(self.epoch, int(order[position])) for position in self._positions()])
 
     def __len__(self) -> int:
@@ -359,6 +359,11 @@ class DataTimeMeter:
     def share(self) -> float:
         """Share of the time spent waiting, from 0 to 1: well above 0 means that loading is the bottleneck."""
         return self.waiting / self.total if self.total else 0.0
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    """Return a stream of its own for each key, also for keys that begin alike."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def _draw_seed(rng: np.random.Generator) -> int:

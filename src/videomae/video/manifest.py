@@ -35,14 +35,14 @@ VIDEO_EXTENSIONS = frozenset(
     | {".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".vob", ".y4m"}
 )
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
+    name: split
+    for split, names in {
+        "train": "train training",
+        "val": "val valid validate validation",
+        "test": "test testing",
+    }.items()
+    for name in names.split()
 }
-SPLIT_NAMES |= {"test": "test", "testing": "test"}
 COLUMNS = ("path", "label", "split", "start", "end", "group")
 
 
@@ -242,6 +242,16 @@ def read_manifest(
         raise DataError(f"{path} names no video (read as {name!r}). Known endings: {sorted(VIDEO_EXTENSIONS)}.")
     _refuse_duplicates(samples, path)
     return Manifest(tuple(samples), tuple(classes), root.absolute())
+
+
+def video_files(folder: Path) -> list[str]:
+    """List the videos below ``folder`` as sorted relative paths; what starts with a dot is hidden."""
+    found = []
+    for where, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = Path(where).relative_to(folder)
+        found += [(prefix / name).as_posix() for name in files if not name.startswith(".") and _is_video(name)]
+    return sorted(found)
 
 
 # ---------------------------------------------------------------------------------------------------- readers
@@ -452,16 +462,6 @@ def _is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
 
 
-def video_files(folder: Path) -> list[str]:
-    """List the videos below ``folder`` as sorted relative paths; what starts with a dot is hidden."""
-    found = []
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        prefix = Path(where).relative_to(folder)
-        found += [(prefix / name).as_posix() for name in files if not name.startswith(".") and _is_video(name)]
-    return sorted(found)
-
-
 def _some_found(rows: Iterable[Row], root: Path, found: Iterable[str]) -> list[Row]:
     """Pass the rows on, unless not one of their videos was found: then the folder or the names are wrong."""
     rows, present = list(rows), set(found)
@@ -477,7 +477,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as UTF-8 text: {error}. Save it as UTF-8.") from error
+        raise DataError(f"cannot read {path}: {error}. It must be a text file in UTF-8.") from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -35,8 +35,8 @@ TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on th
 
 # More threads only help videos larger than this package's use, and each adds a frame of delay before the first one.
 MAX_THREADS = 8
-# Decoding on over this many frames costs less than a seek, which empties the decoder's pipeline of frames in flight.
-WORTH_A_SEEK = 8
+# Skipping more frames than this by a seek is faster than decoding them; to seek at every frame would idle threads.
+WORTH_A_SEEK = 2
 # Smaller MPEG-4 packets are "not coded" pictures, for which no frame comes out.
 SMALLEST_MPEG4_PICTURE = 16
 
@@ -46,10 +46,11 @@ class VideoReader:
 
     Frame ``i`` is the i-th that decoding the file from its start gives. To get there, the reader seeks to the key frame
     before it, and checks the stamp of every frame on the way; where a file's stamps prove wrong or are missing it
-    decodes from the start instead. So frames are always right; in a sound file they also come fast.
+    decodes from the start instead. So frames are right in either case, and fast in a sound file. Only in a damaged one
+    that FFmpeg decodes without an error may a patched picture depend on the way to it.
 
-    Opening reads the file once without decoding (about 60 ms for 18000 frames) and decodes the first frame. A reader is
-    a context manager, and not for use from several threads at once.
+    Opening reads the file once without decoding it, and decodes the first frame. A reader is a context manager, and not
+    for use from several threads at once.
 
     Args:
         path: the file: a path, a URL that FFmpeg can seek in, or a seekable binary file object (it is not closed).
@@ -59,12 +60,14 @@ class VideoReader:
         backend: the decoding library, ``"pyav"``.
 
     Attributes:
+        name: the path, as errors give it.
         width: pixels of an upright frame (after the rotation the file asks for).
         height: pixels of an upright frame.
         rotation: degrees clockwise, 0, 90, 180 or 270, by which the stored frames are turned to be upright; mirroring
             is undone too. Other angles are taken to the nearest of these.
         codec: FFmpeg's name of the codec, e.g. ``"h264"``.
         pixel_format: FFmpeg's name of the stored pixel format, e.g. ``"yuv420p"``.
+        closed: whether `close` was called.
 
     Raises:
         VideoError: if the file is missing, not a video, or damaged before its first frame.
@@ -399,8 +402,10 @@ class _PyAV:
         """
         if not self._is_trusted:
             return 0
-        before = bisect_right(self._keys, (self._positions[rank], sys.maxsize))
-        return next((key for _, key in reversed(self._keys[:before]) if key <= rank), 0)
+        number = bisect_right(self._keys, (self._positions[rank], sys.maxsize)) - 1
+        while number > 0 and self._keys[number][1] > rank:
+            number -= 1
+        return self._keys[number][1] if number > 0 else 0
 
     # ---- decoding
 
@@ -450,7 +455,8 @@ class _PyAV:
                     if rank == entry and frame.pts is not None and frame.pts < self._stamps[entry]:
                         continue
                     is_expected = rank < len(self._stamps) and frame.pts == self._stamps[rank]
-                    if not is_expected or frame.is_corrupt or (rank == entry and not frame.key_frame):
+                    is_false_key = 0 < rank == entry and not frame.key_frame
+                    if not is_expected or frame.is_corrupt or is_false_key:
                         self._is_trusted = False
                         return
                 yield rank, frame

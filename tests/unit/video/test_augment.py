@@ -135,6 +135,10 @@ def test_a_crop_close_to_the_wanted_size_is_not_resized():
     assert crop.make_params([torch.zeros(1, 3, 226, 300)])["height"] == 224
 
 
+def test_a_video_of_one_pixel_can_be_cropped():
+    assert run(MultiScaleCrop(16), torch.zeros(2, 3, 1, 1, dtype=torch.uint8), 1).shape == (2, 3, 16, 16)
+
+
 def test_only_large_frames_are_shrunk():
     shrink = ShrinkShortSide(48)
     assert shrink(torch.zeros(1, 3, 60, 80, dtype=torch.uint8)).shape == (1, 3, 48, 64)

@@ -1,12 +1,12 @@
 """What a sample is depends on (seed, epoch, index) alone, and a bad file never goes unnoticed."""
 
+import multiprocessing
 import os
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -19,29 +19,19 @@ from videomae.video.dataset import BadFiles, DataTimeMeter, EpochSampler, VideoD
 from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
+from videos import moving_square, write_video
 
 SAMPLING = ClipSampling(clip_frames=4, stride=2)
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CROP = pretrain_augmentation(PretrainAugmentation(image_size=16, flip=0.5))
-
-
-def write_video(path: Path, num_frames: int = 30) -> None:
-    """Write a small lossless video whose frames are noise, so that every crop of every clip is different."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(num_frames)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
-        for _ in range(num_frames):
-            picture = rng.integers(256, size=(24, 32, 3), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Manifest:
     root = tmp_path_factory.mktemp("videos")
     for i in range(8):
-        write_video(root / f"class{i % 2}" / f"v{i}.mkv", 20 + i)
+        (root / f"class{i % 2}").mkdir(exist_ok=True)
+        write_video(root / f"class{i % 2}" / f"v{i}.mkv", moving_square(20 + i, 24, 32, seed=i), fps=10)
     return read_manifest(root)
 
 
@@ -211,7 +201,7 @@ def test_workers_do_not_change_what_is_seen(with_bad):
     """A bad file among them is replaced alike, and workers that live on learn of the next epoch."""
 
     def two_epochs(num_workers: int) -> list[tuple]:
-        loader = build_loader(dataset(with_bad), batch_size=2, num_workers=num_workers, start_method="forkserver")
+        loader = build_loader(dataset(with_bad), batch_size=2, num_workers=num_workers, start_method=START_METHOD)
         seen = []
         for epoch in (0, 1):
             loader.sampler.set_epoch(epoch)

@@ -1,0 +1,460 @@
+"""What a video file holds and whether all of it decodes: the facts behind ``videomae check``.
+
+`inspect_video` looks at one file in this process. `inspect_videos` looks at many, in processes of their own: a file
+that crashes a decoder or never ends costs nothing but itself.
+
+S slots of 1/8 s · H, W pixels of an upright frame
+"""
+
+import hashlib
+import io
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Timer
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from videomae.errors import VideoError
+from videomae.video.reader import VideoReader
+
+# All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
+# average over so many pixels that noise and compression vanish.
+PICTURE_SIDE = 32
+# Grey levels (0-255). Frames that differ by no more in any cell are the same picture; one whose cells span no more is
+# of one colour; one that nowhere is brighter is black. Re-encoding at low quality moves a cell by 1 or 2.
+SAME_LEVELS, PLAIN_LEVELS, BLACK_LEVEL = 3, 6, 32
+
+# A fingerprint: 8 x 8 grey cells, averaged over each 1/8 s, of the first 64 s.
+SLOTS_PER_SECOND, MAX_SLOTS, CELLS = 8, 512, 8
+
+THUMBNAIL_SIDE = 160
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """One file; where it cannot be read, only the first fields are filled in.
+
+    Attributes:
+        file: path of the file.
+        problem: None if frames can be read; else "missing", "empty" (0 bytes), "no-video" (such as sound only),
+            "unreadable", "crashed" (ended the process that read it) or "timed-out".
+        reason: what the problem is, in a sentence.
+        damage: why decoding ends early, or None; the frames before can be used.
+        size: bytes.
+        digest: SHA-256 of the bytes.
+        content: hash of all decoded frames; the same for copies in other containers.
+        container: FFmpeg's name of the container format.
+        codec: FFmpeg's name of the codec.
+        pixel_format: FFmpeg's name of the stored pixel format.
+        bits: of a colour value.
+        has_alpha: has a transparency, which training ignores.
+        width: pixels of an upright frame.
+        height: pixels of an upright frame.
+        rotation: degrees clockwise that the file asks to turn its frames.
+        pixel_aspect: width of a pixel over its height, after the rotation.
+        num_frames: decoded frames.
+        stated_frames: frames by the header; None if it does not say.
+        corrupt_frames: decoded frames that the decoder had to patch.
+        duration: seconds of what decodes.
+        stated_duration: seconds by the header; None if it does not say.
+        fps: average frames per second.
+        is_variable_rate: frames come at uneven distances.
+        is_ordered: the stamps of the decoded frames rise.
+        blank_share: share of the frames, 0-1, that are black or of one colour.
+        black_share: share of the frames, 0-1, that are black.
+        still_share: length of the longest stretch without motion over the whole length, 0-1.
+        fingerprint: (S, 8, 8) uint8, grey cells averaged over 1/8 s each; S is at least 1 if any frame decodes.
+        thumbnail: JPEG of the middle frame; empty if not asked for.
+    """
+
+    file: str
+    problem: str | None = None
+    reason: str | None = None
+    damage: str | None = None
+    size: int = 0
+    digest: str = ""
+    content: str = ""
+    container: str = ""
+    codec: str = ""
+    pixel_format: str = ""
+    bits: int = 8
+    has_alpha: bool = False
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+    pixel_aspect: float = 1.0
+    num_frames: int = 0
+    stated_frames: int | None = None
+    corrupt_frames: int = 0
+    duration: float = 0.0
+    stated_duration: float | None = None
+    fps: float = 0.0
+    is_variable_rate: bool = False
+    is_ordered: bool = True
+    blank_share: float = 0.0
+    black_share: float = 0.0
+    still_share: float = 0.0
+    fingerprint: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty((0, CELLS, CELLS), np.uint8), compare=False, repr=False
+    )
+    thumbnail: bytes = field(default=b"", repr=False)
+
+
+def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
+    """Decode a whole file once, holding one frame at a time.
+
+    Args:
+        file: path of the file.
+        thumbnail: keep a small picture of the middle frame.
+
+    Returns:
+        What was found; no file is so bad that this raises, short of a decoder that crashes.
+    """
+    file = Path(file)
+    if not file.is_file():
+        reason = f"{file} must be an existing file, but there is none. Check the path."
+        return VideoFacts(str(file), problem="missing", reason=reason)
+    facts = VideoFacts(str(file), size=file.stat().st_size)
+    try:
+        with file.open("rb") as stream:
+            facts = replace(facts, digest=hashlib.file_digest(stream, "sha256").hexdigest())
+        reader, damage = _open_reader(file)
+        with reader, av.open(str(file), metadata_errors="replace") as container:
+            return _decode(container, reader, replace(facts, damage=damage), thumbnail=thumbnail)
+    except (VideoError, OSError, av.FFmpegError) as error:
+        return replace(facts, problem=_problem(file, facts.size), reason=str(error))
+
+
+def inspect_videos(
+    files: Sequence[str | Path],
+    *,
+    thumbnails: Collection[str | Path] = (),
+    workers: int | None = None,
+    timeout: float = 600.0,
+) -> Iterator[VideoFacts]:
+    """Look at many files, each in one of a few processes.
+
+    Args:
+        files: paths.
+        thumbnails: those of the files of which to keep a picture.
+        workers: number of processes; by default one per processor.
+        timeout: seconds after which a file is given up.
+
+    Yields:
+        The facts, in the order of ``files``.
+
+    Raises:
+        RuntimeError: if the processes cannot be started.
+    """
+    workers = max(min(workers or os.cpu_count() or 1, len(files)), 1)
+    inspectors = [_Inspector(timeout) for _ in range(workers)]
+    idle: SimpleQueue[_Inspector] = SimpleQueue()
+    for inspector in inspectors:
+        idle.put(inspector)
+
+    def inspect(file: str | Path) -> VideoFacts:
+        inspector = idle.get()
+        try:
+            return inspector(file, thumbnail=file in thumbnails)
+        finally:
+            idle.put(inspector)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(inspect, files)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for inspector in inspectors:
+            inspector.kill()
+        pool.shutdown()
+        for inspector in inspectors:
+            inspector.close()
+
+
+def _open_reader(file: Path) -> tuple[VideoReader, str | None]:
+    """Return a reader, and what is wrong with the file if only its beginning can be read."""
+    try:
+        return VideoReader(file, threads=1), None
+    except VideoError as error:
+        return VideoReader(file, threads=1, on_error="truncate"), str(error)
+
+
+def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *, thumbnail: bool) -> VideoFacts:
+    """Add to the facts what the header states and what decoding all frames shows."""
+    stream = next(stream for stream in container.streams.video if not stream.disposition & _COVER)
+    stream.codec_context.thread_count = 1
+    content = _Content(reader, thumbnail=thumbnail)
+    discarded, damage = 0, facts.damage
+    try:
+        for packet in container.demux(stream):
+            discarded += packet.is_discard
+            for frame in packet.decode():
+                content.add(frame)
+    except (av.FFmpegError, VideoError) as error:
+        found = error.strerror if isinstance(error, av.FFmpegError) else error
+        damage = damage or f"{facts.file} is damaged at frame {content.num_frames} ({found})."
+    if not content.num_frames:
+        raise VideoError(f"{facts.file} must hold at least one frame, but none decodes. Copy or download it again.")
+
+    components = stream.codec_context.format.components
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    seconds = stream.duration and float(stream.duration * stream.time_base)
+    return replace(
+        facts,
+        damage=damage,
+        container=container.format.name,
+        codec=reader.codec,
+        pixel_format=reader.pixel_format,
+        bits=max(component.bits for component in components),
+        # VP8 and VP9 keep it in a second stream, which only the tag tells of.
+        has_alpha=any(part.is_alpha for part in components) or stream.metadata.get("alpha_mode") == "1",
+        width=reader.width,
+        height=reader.height,
+        rotation=reader.rotation,
+        pixel_aspect=1 / aspect if reader.rotation in (90, 270) else aspect,
+        stated_frames=max(stream.frames - discarded, 1) if stream.frames else None,
+        stated_duration=seconds or (container.duration and container.duration / av.time_base) or None,
+        duration=content.seconds(content.num_frames) if damage else reader.duration,
+        fps=reader.fps,
+        is_variable_rate=_is_variable_rate(reader.times),
+        **content.facts(),
+    )
+
+
+class _Content:
+    """What the frames of one video show; it holds one frame at a time."""
+
+    def __init__(self, reader: VideoReader, *, thumbnail: bool) -> None:
+        self.reader = reader
+        self.thumbnail_at = {0, reader.num_frames // 2} if thumbnail else set()
+        self.thumbnail = b""
+        self.num_frames = self.corrupt = self.blank = self.black = self.still = self.longest_still = 0
+        self.last_stamp: float = -math.inf
+        self.is_ordered = True
+        self.digest = hashlib.sha256()
+        self.shrink = VideoReformatter()
+        self.still_picture = np.full((PICTURE_SIDE, PICTURE_SIDE), -1000, np.int16)  # unlike any
+        self.cells = np.zeros((MAX_SLOTS, CELLS, CELLS))
+        self.frames_in_slot = np.zeros(MAX_SLOTS, np.int64)
+
+    def add(self, frame: VideoFrame) -> None:
+        """Take in the next frame."""
+        size = (frame.width, frame.height)
+        stored = (self.reader.width, self.reader.height)
+        if size != (stored[::-1] if self.reader.rotation in (90, 270) else stored):
+            raise VideoError(f"the size changes to {size[0]}x{size[1]} pixels")
+        stamp = math.nan if frame.pts is None else frame.pts
+        self.is_ordered &= stamp > self.last_stamp
+        self.last_stamp = stamp
+        self.corrupt += frame.is_corrupt
+        for checksum in _checksums(frame):
+            self.digest.update(checksum.to_bytes(4, "big"))
+        if self.num_frames in self.thumbnail_at:
+            self.thumbnail = _jpeg(frame, self.reader.rotation)
+        self._look_at(self._picture(frame))
+        self.num_frames += 1
+
+    def seconds(self, number: int) -> float:
+        """Return the time of a frame since the first one."""
+        times = self.reader.times
+        return float(times[min(number, len(times) - 1)] - times[0])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was seen, as fields of `VideoFacts`."""
+        return {
+            "content": self.digest.hexdigest(),
+            "num_frames": self.num_frames,
+            "corrupt_frames": self.corrupt,
+            "is_ordered": self.is_ordered,
+            "blank_share": self.blank / self.num_frames,
+            "black_share": self.black / self.num_frames,
+            "still_share": self.longest_still / self.num_frames if self.num_frames > 1 else 0.0,
+            "fingerprint": self._fingerprint(),
+            "thumbnail": self.thumbnail,
+        }
+
+    def _picture(self, frame: VideoFrame) -> NDArray[np.int16]:
+        side = PICTURE_SIDE
+        small = self.shrink.reformat(frame, side, side, format="gray", interpolation=Interpolation.AREA, threads=1)
+        return np.rot90(small.to_ndarray(), -self.reader.rotation // 90).astype(np.int16)
+
+    def _look_at(self, picture: NDArray[np.int16]) -> None:
+        is_black = bool(picture.max() < BLACK_LEVEL)
+        self.black += is_black
+        self.blank += is_black or bool(np.ptp(picture) <= PLAIN_LEVELS)
+        # Compared with the first frame of the stretch: slow motion adds up.
+        if np.abs(picture - self.still_picture).max() <= SAME_LEVELS:
+            self.still += 1
+        else:
+            self.still, self.still_picture = 1, picture
+        self.longest_still = max(self.longest_still, self.still)
+
+        slot = int(self.seconds(self.num_frames) * SLOTS_PER_SECOND)
+        if slot < MAX_SLOTS:
+            self.cells[slot] += picture.reshape(CELLS, PICTURE_SIDE // CELLS, CELLS, -1).mean((1, 3))
+            self.frames_in_slot[slot] += 1
+
+    def _fingerprint(self) -> NDArray[np.uint8]:
+        """Average each slot; one without a frame shows what is still on the screen."""
+        filled = np.flatnonzero(self.frames_in_slot)
+        means = self.cells[filled] / self.frames_in_slot[filled, None, None]
+        shown = np.searchsorted(filled, np.arange(filled[-1] + 1), side="right") - 1
+        return means.astype(np.float16)[shown]
+
+
+def _checksums(frame: VideoFrame) -> Iterator[int]:
+    """Yield a CRC-32 of each plane without the padding of its rows."""
+    components, is_packed = frame.format.components, len(frame.planes) == 1
+    for number, plane in enumerate(frame.planes):
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        if is_packed:
+            used = -(-frame.width * frame.format.padded_bits_per_pixel // 8)
+        else:
+            used = sum(part.width * -(-part.bits // 8) for part in components if part.plane == number)
+        yield zlib.crc32(rows[:, :used].tobytes())
+
+
+def _is_variable_rate(times: NDArray[np.float64]) -> bool:
+    """Tell whether frames come early or late, by more than a quarter of the usual distance, for 2 % of the time."""
+    distances = np.diff(times)
+    if not distances.size:
+        return False
+    usual = float(np.median(distances))
+    off = np.abs(distances - usual)
+    is_uneven = off > usual / 4 + 0.002  # containers round stamps, Matroska to 1 ms
+    return float(off[is_uneven].sum()) > 0.02 * float(distances.sum())
+
+
+def _jpeg(frame: VideoFrame, rotation: int) -> bytes:
+    from PIL import Image
+
+    scale = THUMBNAIL_SIDE / max(frame.width, frame.height)
+    width, height = (max(round(side * scale), 1) for side in (frame.width, frame.height))
+    image = frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA, threads=1).to_ndarray()
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(image, -rotation // 90)).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def _problem(file: Path, size: int) -> str:
+    if size == 0:
+        return "empty"
+    try:
+        with av.open(str(file), metadata_errors="replace") as container:
+            is_video = any(not stream.disposition & _COVER for stream in container.streams.video)
+            return "unreadable" if is_video else "no-video"
+    except (OSError, av.FFmpegError):
+        return "unreadable"
+
+
+_COVER = av.stream.Disposition.attached_pic  # a picture in a sound file
+
+
+class _Inspector:
+    """A process that looks at files one by one; when it dies, or has to be killed, the next file gets another."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, file: str | Path, *, thumbnail: bool) -> VideoFacts:
+        process = self.process = self.process or _start()
+        is_late = Event()
+
+        def give_up() -> None:
+            is_late.set()
+            process.kill()
+
+        timer = Timer(self.timeout, give_up)
+        timer.start()
+        facts = _ask(process, (file, thumbnail))
+        timer.cancel()
+        timer.join()
+        if facts is not None and not is_late.is_set():
+            return facts
+        code = process.wait()
+        self.close()
+        problem, found = "crashed", f"ended the process that read it (code {code})"
+        if is_late.is_set():
+            problem, found = "timed-out", f"takes longer than {self.timeout:g} s to read"
+        reason = f"{file} {found}. Re-encode it or leave it out, or allow more time if it is just very long."
+        return facts or VideoFacts(str(file), problem=problem, reason=reason)
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        if self.process is not None:
+            self.process.kill()
+
+    def close(self) -> None:
+        """End the process and release its pipes."""
+        self.kill()
+        if self.process is not None:
+            self.process.__exit__(None, None, None)
+        self.process = None
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    """Start a process that answers `_ask`; unlike those of multiprocessing, it does not import the caller's script."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from {__name__} import _serve; _serve()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    if _ask(process, None) != _READY:
+        with process:
+            process.kill()
+        raise RuntimeError(f"{sys.executable} cannot import {__name__} in a process of its own: see the lines above.")
+    return process
+
+
+def _ask(process: "subprocess.Popen[bytes]", question: Any) -> Any:
+    """Send a question and return the answer; None if the process has ended."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the process must have pipes for its input and output")
+    try:
+        pickle.dump(question, process.stdin)
+        process.stdin.flush()
+        return pickle.load(process.stdout)
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None
+
+
+def _serve() -> None:
+    """Answer questions from the standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get between the answers
+    while True:
+        try:
+            question = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        pickle.dump(_READY if question is None else _inspect_safely(*question), answers)
+        answers.flush()
+
+
+def _inspect_safely(file: str | Path, thumbnail: bool) -> VideoFacts:
+    try:
+        return inspect_video(file, thumbnail=thumbnail)
+    except Exception as error:  # whatever it is, it must not end the run
+        return VideoFacts(str(file), problem="unreadable", reason=f"{file}: {type(error).__name__}: {error}")
+
+
+_READY = "ready"

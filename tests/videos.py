@@ -1,0 +1,87 @@
+"""Small synthetic videos, really encoded, for all tests; and the plain decoding that readers are compared with."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
+
+
+def moving_square(num_frames: int = 60, height: int = 64, width: int = 96, *, seed: int = 0) -> Frames:
+    """A bright square that moves to the right over a noisy background that gets lighter; no two frames are alike."""
+    noise = np.random.default_rng(seed).integers(0, 60, (height, width, 3), dtype=np.uint8)
+    frames = np.empty((num_frames, height, width, 3), np.uint8)
+    side = max(min(height, width) // 4, 1)
+    top = (height - side) // 2
+    for number, frame in enumerate(frames):
+        frame[:] = noise + number * 3 % 128
+        left = number * 2 % (width - side + 1)
+        frame[top : top + side, left : left + side] = (255, 200, number % 256)
+    return frames
+
+
+def write_video(
+    path: Path | str,
+    frames: Frames,
+    *,
+    fps: float = 25,
+    codec: str = "libx264",
+    gop: int = 12,
+    b_frames: int | None = None,
+    pixel_format: str = "yuv420p",
+    times: Sequence[float] | None = None,
+    rotation: int = 0,
+    mirror: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode frames; the ending of the path chooses the container.
+
+    Args:
+        path: file to write.
+        frames: (T, H, W, 3) uint8 RGB; even sizes for ``yuv420p``.
+        fps: frames per second.
+        codec: name of an FFmpeg encoder.
+        gop: frames from one key frame to the next, at most.
+        b_frames: frames in a row that refer to later ones; the encoder's default if None.
+        pixel_format: how pixels are stored.
+        times: seconds of each frame, for a variable rate; to the millisecond.
+        rotation: degrees clockwise that a player turns the picture: 0, 90, 180 or 270.
+        mirror: a player swaps left and right, after the rotation.
+        options: further options of the encoder.
+    """
+    with av.open(str(path), "w") as container:
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixel_format
+        stream.options = {"g": str(gop), **(options or {})}
+        if b_frames is not None:
+            stream.codec_context.max_b_frames = b_frames
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation or mirror:
+            stream.set_display_rotation(-rotation, hflip=mirror)
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.time_base = 1 / rate if times is None else Fraction(1, 1000)
+            frame.pts = number if times is None else round(times[number] * 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return Path(path)
+
+
+def decode_in_sequence(path: Path | str) -> tuple[Frames, list[float | None]]:
+    """Decode a file from its start with nothing but PyAV, up to its end or its first damage: frames and times."""
+    images, times = [], []
+    with av.open(str(path)) as container:
+        try:
+            for frame in container.decode(video=0):
+                images.append(frame.to_ndarray(format="rgb24"))
+                times.append(frame.time)
+        except av.FFmpegError:
+            pass
+    return np.stack(images), times
