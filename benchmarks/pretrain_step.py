@@ -29,7 +29,7 @@ def work(implementation: str, directory: Path, batch: int, pipe: Connection) -> 
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = VideoMAEForPreTraining.from_pretrained(directory).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     grid = videomae.VideoMAEConfig.from_pretrained(directory).grid
     generator = torch.Generator().manual_seed(0)
     while pipe.recv():

@@ -3,6 +3,8 @@
 Shapes: B clips, K tubelets the decoder predicts, P values per tubelet, L classes.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,14 +32,16 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
     Raises:
         ValueError: without ``norm_pix_loss``, if the pixel statistics are not known.
     """
-    tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).flatten(3).float()  # (B, K, C, t*p*q)
+    tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).float()  # (B, K, C, t, p, q)
     statistics = config.pixel_statistics
     if statistics is not None:
-        mean, std = (tubelets.new_tensor(values)[:, None] for values in statistics)  # (C, 1)
+        mean, std = (tubelets.new_tensor(values).view(-1, 1, 1, 1) for values in statistics)  # (C, 1, 1, 1)
     if config.norm_pix_loss:
-        variance, average = torch.var_mean(tubelets, dim=-1, keepdim=True)
-        scale = variance.sqrt_().add_(1e-6 if statistics is None else 1e-6 / std)
-        tubelets = tubelets.sub_(average).div_(scale)  # in place: the tubelets are a copy
+        pixels = (3, 4, 5)
+        tubelets -= tubelets.mean(pixels, keepdim=True)  # in place: the tubelets are a copy
+        norm = torch.linalg.vector_norm(tubelets, dim=pixels, keepdim=True)
+        deviation = norm / (math.prod(config.tubelet_shape) - 1) ** 0.5  # of the unbiased variance
+        tubelets /= deviation + (1e-6 if statistics is None else 1e-6 / std)
     elif statistics is None:
         raise ValueError(
             f"norm_pix_loss=False with {config.num_channels} channels needs the mean and standard deviation that the "
@@ -45,7 +49,7 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
         )
     else:
         tubelets = tubelets * std + mean
-    return tubelets.transpose(2, 3).flatten(2)
+    return tubelets.permute(0, 1, 3, 4, 5, 2).flatten(2)
 
 
 def reconstruction_loss(predicted: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:

@@ -26,6 +26,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.video.format import VideoFormatComponent
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ class VideoFacts:
         blank_share: share of the frames, 0-1, that are black or of one colour.
         black_share: share of the frames, 0-1, that are black.
         still_share: length of the longest stretch without motion over the whole length, 0-1.
-        fingerprint: (S, 8, 8) uint8, grey cells averaged over 1/8 s each; S is at least 1 if any frame decodes.
+        fingerprint: (S, 8, 8) float16, grey levels 0-255 of cells, averaged over 1/8 s each; S is 1 to 512 (64 s).
         thumbnail: JPEG of the middle frame; empty if not asked for.
     """
 
@@ -110,8 +111,8 @@ class VideoFacts:
     blank_share: float = 0.0
     black_share: float = 0.0
     still_share: float = 0.0
-    fingerprint: NDArray[np.uint8] = field(
-        default_factory=lambda: np.empty((0, CELLS, CELLS), np.uint8), compare=False, repr=False
+    fingerprint: NDArray[np.float16] = field(
+        default_factory=lambda: np.empty((0, CELLS, CELLS), np.float16), compare=False, repr=False
     )
     thumbnail: bytes = field(default=b"", repr=False)
 
@@ -212,9 +213,9 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
     if not content.num_frames:
         raise VideoError(f"{facts.file} must hold at least one frame, but none decodes. Copy or download it again.")
 
-    components = stream.codec_context.format.components
+    components = content.components
     aspect = float(stream.sample_aspect_ratio or 1) or 1.0
-    seconds = stream.duration and float(stream.duration * stream.time_base)
+    seconds = stream.duration and stream.time_base and float(stream.duration * stream.time_base)
     return replace(
         facts,
         damage=damage,
@@ -247,6 +248,7 @@ class _Content:
         self.num_frames = self.corrupt = self.blank = self.black = self.still = self.longest_still = 0
         self.last_stamp: float = -math.inf
         self.is_ordered = True
+        self.components: Sequence[VideoFormatComponent] = ()
         self.digest = hashlib.sha256()
         self.shrink = VideoReformatter()
         self.still_picture = np.full((PICTURE_SIDE, PICTURE_SIDE), -1000, np.int16)  # unlike any
@@ -262,6 +264,7 @@ class _Content:
         stamp = math.nan if frame.pts is None else frame.pts
         self.is_ordered &= stamp > self.last_stamp
         self.last_stamp = stamp
+        self.components = frame.format.components
         self.corrupt += frame.is_corrupt
         for checksum in _checksums(frame):
             self.digest.update(checksum.to_bytes(4, "big"))
@@ -310,7 +313,7 @@ class _Content:
             self.cells[slot] += picture.reshape(CELLS, PICTURE_SIDE // CELLS, CELLS, -1).mean((1, 3))
             self.frames_in_slot[slot] += 1
 
-    def _fingerprint(self) -> NDArray[np.uint8]:
+    def _fingerprint(self) -> NDArray[np.float16]:
         """Average each slot; one without a frame shows what is still on the screen."""
         filled = np.flatnonzero(self.frames_in_slot)
         means = self.cells[filled] / self.frames_in_slot[filled, None, None]
