@@ -345,19 +345,7 @@ class VideoMAEConfig:
             )
 
 
-_POSITIVE_FIELDS = (
-    "num_channels",
-    "num_frames",
-    "tubelet_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "decoder_hidden_size",
-    "decoder_num_hidden_layers",
-    "decoder_num_attention_heads",
-    "decoder_intermediate_size",
-)
+_POSITIVE_FIELDS = ("num_channels", "num_frames", "tubelet_size", *_PRESET_FIELDS[:-1])
 _WIDTHS_AND_HEADS = (
     ("hidden_size", "num_attention_heads"),
     ("decoder_hidden_size", "decoder_num_attention_heads"),

@@ -60,7 +60,17 @@ class BaseModelOutput(ModelOutput):
 
 
 @dataclasses.dataclass
-class VideoMAEForPreTrainingOutput(ModelOutput):
+class OutputWithLoss(ModelOutput):
+    """What the two outputs below have in common."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclasses.dataclass
+class VideoMAEForPreTrainingOutput(OutputWithLoss):
     """Output of ``VideoMAEForPreTraining``.
 
     Attributes:
@@ -70,14 +80,9 @@ class VideoMAEForPreTrainingOutput(ModelOutput):
         attentions: as in ``BaseModelOutput``.
     """
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
 
 @dataclasses.dataclass
-class ImageClassifierOutput(ModelOutput):
+class ImageClassifierOutput(OutputWithLoss):
     """Output of ``VideoMAEForVideoClassification`` (the name is that of transformers).
 
     Attributes:
@@ -86,11 +91,6 @@ class ImageClassifierOutput(ModelOutput):
         hidden_states: as in ``BaseModelOutput``.
         attentions: as in ``BaseModelOutput``.
     """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
 
 
 for _output in (BaseModelOutput, VideoMAEForPreTrainingOutput, ImageClassifierOutput):
