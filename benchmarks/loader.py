@@ -4,18 +4,19 @@
     python benchmarks/loader.py --soak 2000
 
 The work: 16 frames, stride 4, MultiScaleCrop to 224, normalised float32 batches in the main process. The videos: H.264,
-340x256, 10 s at 30 frames per second, x264's default settings; made here, of generated content or of ``--clip``.
+340x256, 10 s at 30 frames per second, x264's default settings; made here, of generated content or of ``--clip``. In files
+prepared at 7.5 frames per second a clip is 16 frames in a row: as long, but it can begin at every fourth frame only.
 
 All loaders take turns within a round, so that a slow moment of the machine meets all; a ratio is that of one round, and
-its median over the rounds is what counts. ``--soak`` measures instead whether a worker's memory and open files stay
-flat. Needs decord (`pip install decord`).
+the median over the rounds is printed. Processor time per clip, of all processes, is printed beside it, as it does not
+depend on what else the machine does. ``--soak`` measures instead whether memory and open files stay flat. Needs Linux
+(/proc) and decord (`pip install decord`).
 """
 
 import argparse
+import multiprocessing
 import os
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -34,7 +35,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae.tasks.prepare import prepare
+from videomae.tasks.prepare import Encoding, prepare
 from videomae.video import reader as reader_module
 from videomae.video.augment import MultiScaleCrop, PretrainAugmentation, normalize, pretrain_augmentation
 from videomae.video.dataset import VideoDataset, build_loader
@@ -44,7 +45,7 @@ from videomae.video.sampling import ClipSampling, dense_indices
 
 FRAMES, STRIDE, SIZE = 16, 4, 224
 WIDTH, HEIGHT, FPS, SECONDS = 340, 256, 30, 10
-SAMPLING = ClipSampling(clip_frames=FRAMES, stride=STRIDE)
+SAMPLING = ClipSampling(clip_frames=FRAMES, stride=STRIDE, fps=FPS)
 BASELINE = "decord + PIL"
 
 
@@ -164,41 +165,57 @@ def our_dataset(files: list[Path], **options: Any) -> VideoDataset:
 
 
 def our_batches(loader: DataLoader) -> Iterator[Tensor]:
+    out = None
     for batch in loader:
-        yield normalize(batch["pixel_values"], mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        out = normalize(batch["pixel_values"], mean=IMAGENET_MEAN, std=IMAGENET_STD, out=out)
+        yield out
 
 
-def compare(direct: list[Path], prepared: list[Path], *, rounds: int, workers: int, batch: int) -> None:
+def compare(made: dict[str, list[Path]], *, rounds: int, workers: int, batch: int) -> None:
     """Let all loaders take turns, and print their clips per second and the ratios to the baseline."""
     plain = {"num_workers": workers, "persistent_workers": workers > 0, "drop_last": True, "shuffle": True}
     loaders: dict[str, Callable[[], Iterator[Tensor]]] = {}
     for name, decode in ((BASELINE, decode_with_decord), ("usage example (PyAV) + PIL", decode_in_sequence)):
-        loaders[name] = DataLoader(PlainDataset(direct, decode), batch, **plain).__iter__
+        loaders[name] = DataLoader(PlainDataset(made["source"], decode), batch, **plain).__iter__
     for name, files, options in (
-        ("ours", direct, {}),
-        ("ours, 4 augmentations per decode", direct, {"augmentations_per_clip": 4}),
-        ("ours, 4 clips per file", direct, {"clips_per_video": 4}),
-        ("ours, prepared", prepared, {}),
-        ("ours, prepared, 4 augmentations", prepared, {"augmentations_per_clip": 4}),
+        ("ours", "source", {}),
+        ("ours, 4 augmentations per decode", "source", {"augmentations_per_clip": 4}),
+        ("ours, 4 clips per file", "source", {"clips_per_video": 4}),
+        ("ours, prepared", "prepared", {}),
+        ("ours, prepared, 4 augmentations", "prepared", {"augmentations_per_clip": 4}),
+        ("ours, prepared at 7.5 fps", "prepared at 7.5 fps", {}),
     ):
-        loader = build_loader(our_dataset(files, **options), batch_size=batch, num_workers=workers)
+        loader = build_loader(our_dataset(made[files], **options), batch_size=batch, num_workers=workers)
         loaders[name] = lambda loader=loader: our_batches(loader)
 
-    speeds: dict[str, list[float]] = defaultdict(list)
+    speed: dict[str, list[float]] = defaultdict(list)
+    cost: dict[str, list[float]] = defaultdict(list)
     for turn in range(rounds + 1):  # the first one starts the workers, and is not counted
         for name, batches in loaders.items():
-            begin, clips = time.perf_counter(), 0
+            begin, used, clips = time.perf_counter(), processor_time(), 0
             for pixels in batches():
+                pixels.sum()  # a model reads them
                 clips += len(pixels)
             if turn:
-                speeds[name].append(clips / (time.perf_counter() - begin))
+                speed[name].append(clips / (time.perf_counter() - begin))
+                cost[name].append(1000 * (processor_time() - used) / clips)
 
-    table = Table("loader", "clips/s", f"x {BASELINE}", "each round", title=f"{workers} workers, batches of {batch}")
-    for name, measured in speeds.items():
-        ratios = [ours / theirs for ours, theirs in zip(measured, speeds[BASELINE], strict=True)]
-        each = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        table.add_row(name, f"{statistics.median(measured):.1f}", f"{statistics.median(ratios):.2f}", each)
-    Console().print(table)
+    table = Table("loader", "clips/s", "ratio", "each round", "CPU ms/clip", "ratio", title=f"ratios to {BASELINE}")
+    for name in loaders:
+        ratios = [ours / theirs for ours, theirs in zip(speed[name], speed[BASELINE], strict=True)]
+        saved = [theirs / ours for ours, theirs in zip(cost[name], cost[BASELINE], strict=True)]
+        numbers = [f"{statistics.median(values):.2f}" for values in (speed[name], ratios, cost[name], saved)]
+        table.add_row(name, *numbers[:2], " ".join(f"{ratio:.2f}" for ratio in ratios), *numbers[2:])
+    Console(width=120).print(table)
+
+
+def processor_time() -> float:
+    """Seconds of processor time that this process and its children have used, children that have ended left out."""
+    total = 0.0
+    for process in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 # ------------------------------------------------------------------------------------------- where the time goes
@@ -246,14 +263,33 @@ def split_of_time(files: dict[str, list[Path]]) -> None:
         total = time.process_time() - begin
         seconds["rest"], seconds["all"] = total - sum(seconds.values()), total
         table.add_row(name, *(f"{1000 * seconds[str(c.header)] / len(dataset):.2f}" for c in table.columns[1:]))
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 # ------------------------------------------------------------------------------------------------------ soak
 
 
 def soak(files: list[Path], *, clips: int) -> None:
-    """Print memory and open files of a worker over many clips, then those of the main process with 24 workers."""
+    """Print memory and open files of one worker over many clips, and of all processes with 24 workers."""
+    table = Table("workers", "clips", "MB, largest worker", "open files, worker", "open files, main process")
+    for workers, number in ((1, clips), (24, 480)):
+        dataset = our_dataset((files * (number // len(files) + 1))[:number])
+        loader = build_loader(dataset, batch_size=4, num_workers=workers, prefetch_factor=4)
+        for step, _ in enumerate(loader, start=1):
+            if step % (number // 4 // 8) == 0:
+                children = [child.pid for child in multiprocessing.active_children()]
+                memory = max(private_bytes(process) for process in children) / 1e6
+                files_open = [len(os.listdir(f"/proc/{process}/fd")) for process in (*children, os.getpid())]
+                row = (workers, 4 * step, f"{memory:.1f}", max(files_open[:-1]), files_open[-1])
+                table.add_row(*map(str, row))
+        del loader
+    Console(width=120).print(table)
+
+
+def private_bytes(process: int | None) -> int:
+    """Memory that this process alone holds, not what it shares with the others."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
 def main() -> None:
@@ -269,24 +305,25 @@ def main() -> None:
     av.logging.set_level(av.logging.PANIC)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        source, small = Path(folder) / "source", Path(folder) / "prepared"
+        source = Path(folder) / "source"
         source.mkdir()
         files = make_videos(source, number=arguments.videos, clip=arguments.clip)
         if arguments.soak:
             soak(files, clips=arguments.soak)
             return
-        prepare(source, small)
-        prepared = [small / file.name for file in files]
-        for name, made in (("source", files), ("prepared", prepared)):
-            print(f"{name}: {sum(file.stat().st_size for file in made) / len(made) / 1000:.0f} kB per video")
+        made = {"source": files}
+        for name, encoding in (("prepared", Encoding()), ("prepared at 7.5 fps", Encoding(max_fps=7.5))):
+            prepare(source, Path(folder) / name, encoding=encoding)
+            made[name] = [Path(folder) / name / file.name for file in files]
+        for name, written in made.items():
+            print(f"{name}: {sum(file.stat().st_size for file in written) / len(written) / 1000:.0f} kB per video")
         compare(
-            files * arguments.repeat,
-            prepared * arguments.repeat,
+            {name: written * arguments.repeat for name, written in made.items()},
             rounds=arguments.rounds,
             workers=arguments.workers,
             batch=arguments.batch,
         )
-        split_of_time({"source": files, "prepared": prepared})
+        split_of_time(made)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@
 
 Base size with random weights, saved once and loaded by both. Two videos: VIDEO (by default one that is generated, 10
 seconds long), with the clip in its last third, and a 10-minute one made of it. The implementations take turns, each run
-in a fresh process. "steps" tells where the time of our last run went. Needs transformers (`pip install -e '.[dev]'`).
+in a fresh process: "ours" does what the usage example does, on the same frames, with this package; "command" is
+`videomae predict VIDEO --json`, which takes the middle clip. "steps" tells where the time of our last run went. Needs
+transformers (`pip install -e '.[dev]'`).
 """
 
 import argparse
@@ -81,11 +83,11 @@ sys.stderr.write(json.dumps(steps))
 """
 
 
-def run(script: str, video: Path, model: Path, start: int) -> tuple[float, str, str]:
-    """Run one of the scripts and return seconds, its answer, and where its time went."""
+def run(arguments: list[str]) -> tuple[float, str, str]:
+    """Run Python in a fresh process and return seconds, its answer, and where its time went."""
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", script, str(video), str(model), str(start)],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -142,19 +144,27 @@ def main() -> None:
         for title, video in (("short", short), ("10 minutes", long)):
             with VideoReader(video) as reader:
                 length, start = reader.duration, int(reader.num_frames * 0.8)
-            times: dict[str, list[float]] = {"ours": [], "transformers": []}
+            place = [str(video), str(model), str(start)]
+            commands = {
+                "ours": ["-c", OURS, *place],
+                "command": ["-m", "videomae", "predict", str(video), "--model", str(model), "--json"],
+                "transformers": ["-c", THEIRS, *place],
+            }
+            times: dict[str, list[float]] = {name: [] for name in commands}
             answers, steps = set(), {}
             for _ in range(arguments.rounds):
-                for name, script in (("ours", OURS), ("transformers", THEIRS)):
-                    seconds, answer, report = run(script, video, model, start)
+                for name, arguments_of in commands.items():
+                    seconds, answer, report = run(arguments_of)
                     times[name].append(seconds)
-                    label, logit = answer.split()
-                    answers.add((label, round(float(logit), 4)))
+                    if name != "command":
+                        label, logit = answer.split()
+                        answers.add((label, round(float(logit), 4)))
                     steps = json.loads(report) if name == "ours" else steps
-            ratios = [theirs / ours for ours, theirs in zip(times["ours"], times["transformers"], strict=True)]
-            print(f"{title} ({length:.0f} s, clip at frame {start}): {statistics.median(ratios):.2f}x faster")
+            print(f"{title} ({length:.0f} s, clip at frame {start})")
             for name, taken in times.items():
-                print(f"  {name:13} {' '.join(f'{seconds:.2f}' for seconds in taken)} s")
+                ratios = [theirs / ours for ours, theirs in zip(taken, times["transformers"], strict=True)]
+                seconds_taken = " ".join(f"{seconds:.2f}" for seconds in taken)
+                print(f"  {name:13} {statistics.median(ratios):.2f}x faster   {seconds_taken} s")
             print(f"  our steps     {steps}")
             print(f"  same answer   {len(answers) == 1} {sorted(answers)}")
 

@@ -4,7 +4,6 @@ The public names; each is imported from its module when it is first used.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 _PUBLIC = {
@@ -21,6 +20,7 @@ _PUBLIC = {
     "videomae.models.masking": ("frame_mask", "random_mask", "running_cell_mask", "tube_mask"),
     "videomae.models.videomae": ("VideoMAEForPreTraining", "VideoMAEForVideoClassification", "VideoMAEModel"),
     "videomae.tasks.convert": ("convert",),
+    "videomae.tasks.evaluate": ("evaluate",),
     "videomae.tasks.predict": ("VideoClassifier",),
     "videomae.video.processors": ("VideoMAEImageProcessor", "VideoMAEVideoProcessor"),
     "videomae.video.reader": ("VideoReader", "read_video_pyav"),
@@ -33,6 +33,8 @@ __all__ = sorted(_MODULE_OF)
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("videomae")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'videomae' has no attribute {name!r}")

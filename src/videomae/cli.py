@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
 from videomae.config import nearest
 from videomae.errors import VideoMAEError
@@ -13,6 +12,7 @@ from videomae.errors import VideoMAEError
 COMMANDS = {
     "quickstart": ("quickstart", "QuickstartSettings", "see it work: make videos, train a small model, predict"),
     "predict": ("predict", "PredictSettings", "say what videos show"),
+    "evaluate": ("evaluate", "EvaluateSettings", "measure a model on labelled videos"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }
 
@@ -35,6 +35,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(overview())
         return EXIT_OK
     if command == "--version":
+        from importlib.metadata import version
+
         sys.stdout.write(f"videomae {version('videomae')}\n")
         return EXIT_OK
     if command not in COMMANDS:
@@ -48,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(task.main(settings))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (VideoMAEError, ValueError, TypeError, OSError) as error:
+    except (VideoMAEError, ValueError, OSError) as error:
         if os.environ.get("VIDEOMAE_DEBUG"):
             raise
         return _fail(str(error))

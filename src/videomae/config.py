@@ -148,7 +148,7 @@ class VideoMAEConfig:
                 raise TypeError(f"VideoMAEConfig has no field {name!r}{nearest(name, known)}")
         for name, field in known.items():
             default = field.default_factory() if callable(field.default_factory) else field.default
-            setattr(self, name, fields.get(name, default))
+            setattr(self, name, default if fields.get(name) is None else fields[name])
         self._normalise()
         self._validate()
 
@@ -257,6 +257,8 @@ class VideoMAEConfig:
         names = {field.name for field in dataclasses.fields(cls)} - {"unknown"} | {"qkv_bias", "num_labels", "label2id"}
         fields = {name: value for name, value in content.items() if name in names}
         unknown = {name: value for name, value in content.items() if name not in names and name != "model_type"}
+        if "qv_bias" in overrides:
+            fields.pop("qkv_bias", None)
         if overrides.keys() & {"num_labels", "label2id", "id2label"}:
             for name in ("num_labels", "label2id", "id2label"):
                 fields.pop(name, None)
@@ -324,12 +326,15 @@ class VideoMAEConfig:
             "head_dropout",
             "label_smoothing",
         ):
-            if not 0 <= getattr(self, name) < 1:
+            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 shown = ", ".join(map(repr, choices))
                 raise ValueError(f"{name} must be one of {shown}, got {getattr(self, name)!r}")
+        for name in ("layer_norm_eps", "output_norm_eps", "initializer_range"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}")
         if self.position_embedding == "interpolate" and (self.position_grid is None or len(self.position_grid) != 3):
             raise ValueError(
                 "position_embedding='interpolate' needs position_grid, the tubelets (time, height, width) that the "
@@ -365,6 +370,8 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
         fields["qv_bias"] = fields.pop("qkv_bias")
     label2id = fields.pop("label2id", None)
     number = fields.pop("num_labels", None)
+    if not isinstance(fields.get("id2label", {}) or {}, Mapping):
+        raise ValueError(f"id2label must map numbers to class names, got {fields['id2label']!r}")
     if fields.get("id2label") is None:
         fields["id2label"] = (
             {index: label for label, index in label2id.items()}
@@ -382,6 +389,10 @@ def _default_labels(number: int) -> dict[int, str]:
     return {index: f"LABEL_{index}" for index in range(number)}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _index(item: tuple[Any, Any]) -> int:
     return int(item[0])
 
@@ -392,7 +403,8 @@ def _pair(size: Size) -> tuple[int, int]:
 
 def _check_size(name: str, size: Any) -> None:
     sides = (size,) if isinstance(size, int) else size
-    if not isinstance(sides, tuple) or len(sides) not in (1, 2) or not all(isinstance(s, int) and s > 0 for s in sides):
+    pair = isinstance(size, int) or (isinstance(sides, tuple) and len(sides) == 2)
+    if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f"{name} must be a positive whole number or (height, width), got {size!r}")
 
 

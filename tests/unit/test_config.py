@@ -53,6 +53,10 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
         ({"num_labels": 3, "id2label": {0: "a"}}, "num_labels is 3, but 1 class names"),
         ({"id2label": {0: "a", 2: "b"}}, "without gaps"),
         ({"num_labels": -1}, "must not be negative"),
+        ({"image_size": (224,)}, "image_size must be a positive whole number or"),
+        ({"layer_norm_eps": "1e-6"}, "layer_norm_eps must be a number above 0"),
+        ({"label_smoothing": "a"}, "label_smoothing must be at least 0"),
+        ({"id2label": ["a", "b"]}, "id2label must map numbers to class names"),
     ],
 )
 def test_impossible_values_are_refused_when_made(fields, message):
@@ -76,6 +80,11 @@ def test_labels_can_be_given_by_number_by_name_or_inversely():
     assert VideoMAEConfig(id2label={"0": "run", "1": "swim"}).label2id == config.label2id
     config.num_labels = 4
     assert config.num_labels == 4
+
+
+def test_a_field_that_is_null_takes_its_default_and_the_caller_beats_the_file():
+    config = VideoMAEConfig.from_dict({"drop_path": None, "attn_implementation": None, "qkv_bias": True}, qv_bias=False)
+    assert (config.drop_path, config.attn_implementation, config.qv_bias) == (0.0, "sdpa", False)
 
 
 def test_unknown_fields_of_a_file_are_kept(tmp_path):

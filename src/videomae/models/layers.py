@@ -138,7 +138,8 @@ class Attention(nn.Module):
         query, key, value = self.query_key_value(x, keep_last)  # (B, H, K or N, d)
         dropout = self.dropout if self.training else 0.0
         if attentions is not None or self.implementation == "eager":
-            weights = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)  # (B, H, K, N)
+            scaled = query * query.shape[-1] ** -0.5  # before the product, which may overflow in float16
+            weights = (scaled @ key.transpose(-2, -1)).softmax(-1)  # (B, H, K, N)
             if attentions is not None:
                 attentions.append(weights)
             attended = F.dropout(weights, dropout) @ value

@@ -63,9 +63,14 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, counted: Tensor | Non
 
     Returns:
         A scalar.
+
+    Raises:
+        ValueError: if no tubelet counts (seen on the CPU only; elsewhere the loss is then not a number).
     """
     if counted is None:
         return F.mse_loss(predicted.float(), target)
+    if counted.device.type == "cpu" and not torch.compiler.is_compiling() and not counted.any():
+        raise ValueError("the encoder saw all that the decoder predicts: no tubelet is left for the loss")
     error = (predicted.float() - target).square().mean(dim=-1)  # (B, K)
     return (error * counted).sum() / counted.sum()
 
@@ -97,13 +102,25 @@ def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) 
             f"{labels.dtype} {tuple(labels.shape)}: leave problem_type unset for soft targets"
         )
     if soft:
-        labels = _same_shape(labels.float(), logits)
+        labels = _check_distribution(_same_shape(labels.float(), logits))
     elif labels.shape != logits.shape[:1]:
         raise ValueError(
             f"integer labels must be one class per clip, {tuple(logits.shape[:1])}, got {tuple(labels.shape)}. For "
             "several classes per clip set problem_type='multi_label_classification'; soft targets are float"
         )
     return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+
+
+def _check_distribution(labels: Tensor) -> Tensor:
+    if labels.shape[-1] == 1:
+        raise ValueError("soft targets over a single class carry nothing: set problem_type='regression'?")
+    looked_at = labels.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looked_at and not torch.allclose(labels.sum(-1), labels.new_tensor(1.0), atol=1e-3):
+        raise ValueError(
+            "soft targets must sum to 1 for every clip. For several classes per clip set "
+            "problem_type='multi_label_classification'"
+        )
+    return labels
 
 
 def _same_shape(labels: Tensor, logits: Tensor) -> Tensor:

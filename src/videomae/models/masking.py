@@ -92,8 +92,8 @@ MASKS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def count_masked(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str = "bool_masked_pos") -> int:
-    """Return how many tubelets each clip hides, M, after checking that the mask can be used.
+def check_mask(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str = "bool_masked_pos") -> None:
+    """Check what can be told without looking at a mask's values.
 
     Args:
         mask: (B, N) bool, True = masked.
@@ -103,7 +103,7 @@ def count_masked(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str 
 
     Raises:
         TypeError: if the mask is not boolean.
-        ValueError: if its shape is wrong, clips hide different numbers, or nothing is left to see.
+        ValueError: if its shape is wrong.
     """
     if mask.dtype != torch.bool:
         raise TypeError(f"{name} must be a bool tensor (True = masked), got {mask.dtype}: convert it with `.bool()`")
@@ -112,14 +112,26 @@ def count_masked(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str 
             f"{name} must have one row per clip and one column per tubelet, {(batch_size, num_tubelets)}, "
             f"got {tuple(mask.shape)}"
         )
+
+
+def count_masked(mask: Tensor, *, name: str = "bool_masked_pos") -> int:
+    """Return how many tubelets each clip hides, M.
+
+    Args:
+        mask: (B, N) bool, True = masked.
+        name: of the argument, for the error.
+
+    Raises:
+        ValueError: if clips hide different numbers, or nothing is left to see.
+    """
     counts = mask.sum(dim=1).tolist()
     if len(set(counts)) > 1:
         raise ValueError(
             f"every clip in a batch must hide the same number of tubelets, got {counts} masked per clip.\n"
             "Draw masks with `tube_mask`, or encode the clips one at a time."
         )
-    if counts[0] == num_tubelets:
-        raise ValueError(f"{name} hides all {num_tubelets} tubelets: nothing is left to see")
+    if counts[0] == mask.shape[1]:
+        raise ValueError(f"{name} hides all {mask.shape[1]} tubelets: nothing is left to see")
     return counts[0]
 
 

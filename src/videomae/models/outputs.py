@@ -94,4 +94,4 @@ class ImageClassifierOutput(OutputWithLoss):
 
 
 for _output in (BaseModelOutput, VideoMAEForPreTrainingOutput, ImageClassifierOutput):
-    torch.export.register_dataclass(_output)
+    torch.export.register_dataclass(_output, serialized_type_name=f"videomae.{_output.__name__}")

@@ -29,7 +29,7 @@ def cut_tubelets(pixel_values: Tensor, tubelet_shape: tuple[int, int, int], indi
     if indices is None:
         return cells.flatten(1, 3)
     height, width = cells.shape[2:4]
-    clip = torch.arange(len(cells), device=indices.device)[:, None]
+    clip = torch.arange(cells.shape[0], device=indices.device)[:, None]
     return cells[clip, indices // (height * width), indices // width % height, indices % width]
 
 
@@ -46,8 +46,13 @@ class PatchEmbed(nn.Module):
         """Embed the tubelets at (B, K) ``indices``, or all: (B, T, C, H, W) to (B, K, D).
 
         Raises:
+            TypeError: if the pixels are not floating-point numbers.
             ValueError: if the clips are not of the size that the model is made for.
         """
+        if not pixel_values.is_floating_point():
+            raise TypeError(
+                f"pixel_values must be normalised floats, got {pixel_values.dtype}: use the model's processor"
+            )
         if pixel_values.shape[1:] != self.clip_shape:
             raise ValueError(
                 "pixel_values must be (batch, frames, channels, height, width) = "
@@ -72,11 +77,9 @@ class PositionTable(nn.Module):
         self.trained_grid = config.position_grid if config.position_embedding == "interpolate" else None
         self.table: Tensor
         self.register_buffer("table", torch.empty(config.num_tubelets, width), persistent=False)
-        if not self.table.is_meta:
-            self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Compute the table; on a model that was made on the meta device this is left to whoever fills it."""
+        """Compute the table; on the meta device there is none until a model is filled, and then it is on the CPU."""
         table = sinusoid_table(self.trained_grid or self.grid, self.width)
         if self.trained_grid:
             table = interpolate_table(table, self.trained_grid, self.grid)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from videomae.config import VideoMAEConfig, nearest
 from videomae.errors import CheckpointError
 from videomae.hub import split_hub_options
-from videomae.models.layers import Blocks, Trace
-from videomae.models.masking import count_masked, split_indices
+from videomae.models.layers import Attention, Blocks, Trace
+from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
 from videomae.models.patches import PositionTable
 from videomae.models.weights import Checkpoint, Tensors, open_checkpoint, save_hf, save_v1
@@ -74,7 +74,8 @@ class PretrainedModel(nn.Module):
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
                 ``subfolder`` choose what is fetched; everything else overrides a field of the configuration, for
                 example ``num_frames=32``, ``image_size=(256, 320)``, ``num_labels=10`` or
-                ``attn_implementation="eager"``.
+                ``attn_implementation="eager"``. Another ``num_channels`` starts every channel from the mean of the
+                trained ones.
 
         Returns:
             The model, in evaluation mode.
@@ -104,12 +105,13 @@ class PretrainedModel(nn.Module):
         **overrides: Any,
     ) -> Self:
         """Make a model of a checkpoint that is open already; arguments and errors as for ``from_pretrained``."""
-        if config is None:
-            if cls.task == "classification" and checkpoint.task != "classification":
-                overrides = {"use_mean_pooling": True} | overrides
-            config = checkpoint.resolve_config(**overrides)
-        elif overrides:
-            config = config.replace(**overrides)
+        for name, ours in (("torch_dtype", "dtype"), ("device_map", "device")):
+            if name in overrides:
+                raise TypeError(f"from_pretrained() has no argument {name!r} (did you mean {ours!r}?)")
+        if cls.task == "classification" and checkpoint.task != "classification":
+            overrides = {"use_mean_pooling": True} | overrides
+        config = checkpoint.resolve_config(**overrides) if config is None else config.replace(**overrides)
+        checkpoint = checkpoint.with_channels(config.num_channels)
         with torch.device("meta"):
             model = cls(config)
         model.fill(checkpoint, dtype=_resolve_dtype(dtype, checkpoint), ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -154,9 +156,15 @@ class PretrainedModel(nn.Module):
         """
         if family == "hf":
             content = self.config.to_dict()
+            content.pop("torch_dtype", None)  # the older name of dtype
             content |= {"architectures": [type(self).__name__], "dtype": str(self.dtype).removeprefix("torch.")}
             save_hf(Path(path), self.named_weights(), content)
         elif family == "v1" and self.task != "encoder":
+            if self.task == "pretraining" and self.config.use_mean_pooling:
+                raise ValueError(
+                    "v1 needs the encoder's final LayerNorm, which a model with use_mean_pooling=True has not: "
+                    "pre-train with use_mean_pooling=False"
+                )
             save_v1(Path(path), self.named_weights(), task=self.task)
         else:
             raise ValueError(
@@ -174,13 +182,16 @@ class PretrainedModel(nn.Module):
             self.apply(self.init_weights)
 
     def init_weights(self, module: nn.Module) -> None:
-        """Draw the initial weights of one module: truncated normal linears, zero biases."""
+        """Draw the initial weights of one module: truncated normal linears, zero biases, PyTorch's own convolution."""
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=self.config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, nn.LayerNorm | nn.Conv3d | PositionTable):
             module.reset_parameters()
+        elif isinstance(module, Attention) and module.q_bias is not None and module.v_bias is not None:
+            nn.init.zeros_(module.q_bias)
+            nn.init.zeros_(module.v_bias)
 
     def gradient_checkpointing_enable(self) -> None:
         """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
@@ -215,13 +226,15 @@ class PretrainedModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Check a mask and return its False and its True positions, (B, N - M) and (B, M).
 
-        A given ``num_masked`` is compared with masks on the CPU; counting on another device would wait for it.
+        A given ``num_masked`` is compared with masks on the CPU. Elsewhere, and in a compiled or exported program, it
+        is believed: counting would wait for the device, or depend on the data.
         """
+        check_mask(mask, batch_size=pixel_values.shape[0], num_tubelets=self.config.num_tubelets, name=name)
         static = torch.compiler.is_exporting() or mask.device.type == "meta"
         if num_masked is None and static:
             raise ValueError(f"the number of masked tubelets of {name} must be given where it cannot be counted")
         if num_masked is None or (mask.device.type == "cpu" and not torch.compiler.is_compiling() and not static):
-            counted = count_masked(mask, batch_size=len(pixel_values), num_tubelets=self.config.num_tubelets, name=name)
+            counted = count_masked(mask, name=name)
             if num_masked not in (None, counted):
                 raise ValueError(f"{name} hides {counted} tubelets per clip, but num_masked says {num_masked}")
             num_masked = counted

@@ -144,6 +144,8 @@ class VideoMAEForPreTraining(PretrainedModel):
         if decoder_masked_pos is not None:
             predicted, _ = self.split_mask(pixel_values, decoder_masked_pos, num_decoder_masked, "decoder_masked_pos")
             counted = bool_masked_pos.gather(1, predicted)  # (B, K)
+        if not predicted.shape[1]:
+            raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct")
         tokens = self.encoder_to_decoder(self.videomae.encode(pixel_values, visible, trace))  # (B, V, D)
         logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
         loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), counted)

@@ -6,7 +6,7 @@ the encoder's under "videomae.", whatever family it came from.
 
 import argparse
 import dataclasses
-import json
+import logging
 import pathlib
 import pickle
 import re
@@ -22,9 +22,11 @@ from torch import Tensor
 
 from videomae.config import CONFIG_NAME, VideoMAEConfig, check_model_type
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write
+from videomae.files import atomic_write, write_json
 from videomae.hub import fetch_file, find_file, read_json, refuse_placeholder
 from videomae.models.patches import sinusoid_table
+
+log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
 
@@ -124,11 +126,34 @@ class Checkpoint:
         Raises:
             CheckpointError: if shapes do not tell a size and no override does.
         """
-        stored = self.config or inferred_config(self.tensors)
+        stored = self.config
+        if not stored:
+            stored = inferred_config(self.tensors, self.family)
+            log.warning("%s does not tell the clip size: taking %s", self.source, _clip_size(stored | overrides))
         if overrides.get("position_embedding") == "interpolate" and "position_grid" not in overrides:
             trained = VideoMAEConfig.from_dict(stored)
             overrides["position_grid"] = trained.position_grid or trained.grid
         return VideoMAEConfig.from_dict(stored, **overrides)
+
+    def with_channels(self, number: int) -> "Checkpoint":
+        """Return the checkpoint for clips of another number of channels.
+
+        Each channel of the patch embedding becomes the mean of the trained ones, scaled so that their sum stays; each
+        channel that the decoder predicts becomes their mean.
+        """
+        embedding = self.tensors["videomae.patch_embed.proj.weight"]  # (D, C, t, p, q)
+        trained = embedding.shape[1]
+        if trained == number:
+            return self
+        log.warning("%s was trained on %d channels: %d start from their mean", self.source, trained, number)
+        tensors = dict(self.tensors)
+        mean = embedding.mean(dim=1, keepdim=True) * (trained / number)
+        tensors["videomae.patch_embed.proj.weight"] = mean.repeat(1, number, 1, 1, 1)
+        for name in ("decoder.head.weight", "decoder.head.bias"):
+            if name in tensors:  # (t*p*q*C, ...)
+                mean = tensors[name].unflatten(0, (-1, trained)).mean(dim=1, keepdim=True)
+                tensors[name] = mean.expand(-1, number, *mean.shape[2:]).flatten(0, 1).contiguous()
+        return dataclasses.replace(self, tensors=tensors)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,20 +176,14 @@ def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
     """
     path = Path(path_or_id)
     if path.is_file():
-        file, config_file = path, path.with_name(CONFIG_NAME)
-        config = read_json(config_file) if path.suffix == ".safetensors" or path.name == _PICKLE else {}
+        family, tensors = to_our_names(read_tensors(path), source=str(path))
+        beside = path.with_name(CONFIG_NAME)
+        config = read_json(beside) if family == "hf" and beside.exists() else {}
+        check_model_type(config)
     else:
         config = read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options))
         check_model_type(config)
-        file = _find_weights(path_or_id, **hub_options)
-    if file.name.endswith(".index.json"):
-        shards = sorted(set(read_json(file)["weight_map"].values()))
-        raw: Tensors = {}
-        for shard in shards:
-            raw |= read_tensors(fetch_file(path_or_id, shard, **hub_options))
-    else:
-        raw = read_tensors(file)
-    family, tensors = to_our_names(raw, source=str(path_or_id))
+        family, tensors = to_our_names(_read_weights(path_or_id, **hub_options), source=str(path_or_id))
     return Checkpoint(str(path_or_id), family, _task(tensors), tensors, config)
 
 
@@ -233,7 +252,7 @@ def from_our_names(tensors: Tensors, family: str) -> Tensors:
     return split
 
 
-def inferred_config(tensors: Tensors) -> dict[str, Any]:
+def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
     """Read sizes off the tensors' shapes (v1, v2 and MMAction2 store no configuration).
 
     Frame size and number are not in the weights: 224 pixels and 16 frames are taken, and ``from_pretrained`` accepts
@@ -241,10 +260,19 @@ def inferred_config(tensors: Tensors) -> dict[str, Any]:
 
     Args:
         tensors: by our names.
+        family: key of ``FAMILIES``, for the epsilon of the LayerNorms.
 
     Returns:
         Fields of ``VideoMAEConfig``.
+
+    Raises:
+        CheckpointError: if a tensor that tells a size is missing.
     """
+    needed = ["videomae.patch_embed.proj.weight", "videomae.blocks.0.mlp.fc1.weight"]
+    if "decoder.norm.weight" in tensors:
+        needed.append("decoder.blocks.0.mlp.fc1.weight")
+    if missing := [name for name in needed if name not in tensors]:
+        raise CheckpointError(f"the checkpoint lacks {', '.join(missing)}: it is incomplete")
     width, channels, *tubelet = tensors["videomae.patch_embed.proj.weight"].shape
     fields: dict[str, Any] = {
         "hidden_size": width,
@@ -254,9 +282,8 @@ def inferred_config(tensors: Tensors) -> dict[str, Any]:
         "num_hidden_layers": _depth(tensors, "videomae.blocks."),
         "num_attention_heads": _HEADS.get(width) or max(width // 64, 1),
         "intermediate_size": len(tensors["videomae.blocks.0.mlp.fc1.weight"]),
-        "qv_bias": "videomae.blocks.0.attn.q_bias" in tensors,
-        "layer_norm_eps": 1e-6,
-        "output_norm_eps": 1e-6,
+        "layer_norm_eps": 1e-12 if family == "hf" else 1e-6,
+        "output_norm_eps": 1e-5 if family == "hf" else 1e-6,
         "use_mean_pooling": "videomae.norm.weight" not in tensors,
     }
     if "classifier.weight" in tensors:
@@ -280,12 +307,10 @@ def save_hf(directory: Path, tensors: Tensors, config: Mapping[str, Any]) -> Non
         tensors: by our names.
         config: content of config.json.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in from_our_names(tensors, "hf").items()}
     with atomic_write(directory / _SAFETENSORS) as temporary:
         save_file(stored, temporary, metadata={"format": "pt"})
-    with atomic_write(directory / CONFIG_NAME) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(directory / CONFIG_NAME, config)
 
 
 def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
@@ -296,7 +321,6 @@ def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
         tensors: by our names.
         task: "pretraining" or "classification".
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().cpu() for name, tensor in from_our_names(tensors, f"v1-{task}").items()}
     with atomic_write(file) as temporary:
         torch.save({"model": stored}, temporary)
@@ -347,12 +371,34 @@ def _depth(tensors: Tensors, beginning: str) -> int:
     return 1 + max(int(name.removeprefix(beginning).split(".")[0]) for name in tensors if name.startswith(beginning))
 
 
+def _clip_size(fields: Mapping[str, Any]) -> str:
+    config = VideoMAEConfig
+    return (
+        f"num_frames={fields.get('num_frames', config.num_frames)}, "
+        f"image_size={fields.get('image_size', config.image_size)}"
+    )
+
+
 def _check_position_table(table: Tensor, source: str) -> None:
     """Refuse a stored table (1, N, D) that is not the sinusoid which the model computes: it would be lost silently."""
     if not torch.allclose(table[0].float(), sinusoid_table((1, 1, table.shape[1]), table.shape[2]), atol=1e-5):
         raise CheckpointError(
             f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here"
         )
+
+
+def _read_weights(path_or_id: str | Path, **hub_options: Any) -> Tensors:
+    """Read the weights of a directory or a model on the Hub, from one file or from shards."""
+    file = _find_weights(path_or_id, **hub_options)
+    if not file.name.endswith(".index.json"):
+        return read_tensors(file)
+    shards = read_json(file).get("weight_map")
+    if not isinstance(shards, dict):
+        raise CheckpointError(f"{file} has no 'weight_map' that tells which shard holds what: fetch it again")
+    tensors: Tensors = {}
+    for shard in sorted(set(shards.values())):
+        tensors |= read_tensors(fetch_file(path_or_id, shard, **hub_options))
+    return tensors
 
 
 def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
@@ -368,6 +414,10 @@ def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
 
 
 def _load_pickle(file: Path) -> Any:
+    with file.open("rb") as opened:
+        magic = opened.read(2)
+    if magic not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise CheckpointError(f"{file} is not a PyTorch checkpoint: its content is of another kind")
     # v1 stores its command-line arguments beside the weights: plain data, and the only classes let through.
     harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath]
     try:
@@ -375,10 +425,10 @@ def _load_pickle(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} is not a plain checkpoint: it holds Python objects that would run code, or is no PyTorch file "
-            f"({str(error).splitlines()[0]}). Save its state dict alone, where you trust it, and load that"
+            f"{file} is not a plain checkpoint: it holds Python objects other than tensors, which would run code. "
+            "Where you trust it, save its state dict alone, and load that"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
         raise CheckpointError(
             f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again"
         ) from error

@@ -82,11 +82,14 @@ def convert(
         raise CheckpointError(f"{destination} exists already: name a new place")
     from videomae.models.videomae import MODELS
     from videomae.models.weights import FAMILIES, open_checkpoint
+    from videomae.tasks.predict import load_processor
 
     hub_options, overrides = split_hub_options(options)
     checkpoint = open_checkpoint(source, **hub_options)
     model = MODELS[checkpoint.task].from_checkpoint(checkpoint, dtype="auto", **overrides)
     model.save_pretrained(destination, family=to)
+    if to == "hf":
+        load_processor(source, model.config, **hub_options).save_pretrained(destination)
     return Conversion(
         source=str(source),
         destination=str(destination),

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -12,9 +14,9 @@ import numpy as np
 import tyro
 from rich.markup import escape
 
-from videomae.config import CONFIG_NAME, IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.errors import CheckpointError, DataError, VideoError
-from videomae.hub import split_hub_options
+from videomae.hub import find_file, split_hub_options
 from videomae.video.manifest import video_files
 from videomae.video.processors import VideoMAEImageProcessor
 from videomae.video.reader import VideoReader
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from videomae.models.videomae import VideoMAEForVideoClassification
 
+log = logging.getLogger(__name__)
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 DEFAULT_MODEL = "MCG-NJU/videomae-base-finetuned-kinetics"
 
 Frames = np.ndarray
@@ -80,7 +85,7 @@ class VideoClassifier:
 
         hub_options, overrides = split_hub_options(options)
         checkpoint = open_checkpoint(path_or_id, **hub_options)
-        if checkpoint.task != "classification":
+        if checkpoint.task != "classification" or "classifier.weight" not in checkpoint.tensors:
             raise CheckpointError(
                 f"{path_or_id} is a checkpoint for {checkpoint.task}, it has no classifier: fine-tune it first, or "
                 f"use another, such as {DEFAULT_MODEL}"
@@ -124,7 +129,8 @@ class VideoClassifier:
         with torch.inference_mode():
             for clip in clips:
                 for pixel_values in self.crops_of(clip, crops):
-                    logits = self.model(pixel_values.to(self.model.device)).logits
+                    outputs = self.model(pixel_values.to(self.model.device, self.model.dtype), return_dict=True)
+                    logits = outputs.logits
                     total += logits.float().softmax(-1)[0].cpu()
         return total / (len(clips) * crops)
 
@@ -189,7 +195,10 @@ class Sampling:
         return list(frames.reshape(*indices.shape, *frames.shape[1:]))
 
     def pick(self, frames: Any) -> list[Any]:
-        """Pick the clips out of frames in memory."""
+        """Pick the clips out of frames in memory: a list of them, or an array (T, H, W, C) or (T, C, H, W)."""
+        shape = getattr(frames, "shape", None)
+        if shape is not None and len(shape) != 4:
+            raise ValueError(f"a video must be a list of frames or an array of 4 axes, got the shape {tuple(shape)}")
         return [[frames[i] for i in row] for row in self.indices(len(frames)).tolist()]
 
     def indices(self, num_frames: int) -> np.ndarray:
@@ -207,12 +216,14 @@ def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options
     """
     place = Path(path_or_id)
     folder = place.parent if place.is_file() else path_or_id
-    if not place.is_file() or (place.parent / CONFIG_NAME).exists():
-        try:
-            return VideoMAEImageProcessor.from_pretrained(folder, **hub_options)
-        except CheckpointError:
-            if not place.exists():
-                raise
+    if any(find_file(folder, name, **hub_options) for name in PROCESSOR_FILES):
+        return VideoMAEImageProcessor.from_pretrained(folder, **hub_options)
+    if config.num_channels != 3 and config.image_mean is None:
+        raise CheckpointError(
+            f"{path_or_id} has no processor, and the mean and standard deviation of {config.num_channels} channels are "
+            "not known: save a VideoMAEImageProcessor beside the weights"
+        )
+    log.warning("%s has no processor: taking ImageNet's mean and standard deviation", path_or_id)
     height, width = config.frame_size
     return VideoMAEImageProcessor(
         size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
@@ -227,7 +238,14 @@ def choose_device(device: "torch.device | str | None") -> "torch.device":
     import torch
 
     if device is not None:
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.empty(0, device=chosen)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(
+                f"the device {str(device)!r} is not to be had here: use cpu, cuda, cuda:1 or mps"
+            ) from error
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -284,11 +302,17 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
         CheckpointError: if the model cannot be loaded.
         DataError: if a folder holds no videos.
     """
+    if settings.top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {settings.top_k}")
     files = find_videos(settings.files)
-    sampling = Sampling.parse(settings.views, frames=clip_frames(settings.model), stride=settings.stride)
+    load = partial(VideoClassifier.from_pretrained, settings.model, device=settings.device, dtype=settings.dtype)
+    # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
+    classifier = load() if Path(settings.model).is_file() else None
+    config = classifier.model.config if classifier else VideoMAEConfig.from_pretrained(settings.model)
+    sampling = Sampling.parse(settings.views, frames=config.num_frames, stride=settings.stride)
     with ThreadPoolExecutor(1) as pool:
         upcoming: list[Future[list[Frames]]] = [pool.submit(sampling.read, files[0])]
-        classifier = VideoClassifier.from_pretrained(settings.model, device=settings.device, dtype=settings.dtype)
+        classifier = classifier or load()
         for i, file in enumerate(files):
             upcoming += [pool.submit(sampling.read, following) for following in files[i + 1 : i + 2]]
             try:
@@ -315,15 +339,6 @@ def find_videos(paths: Iterable[Path]) -> list[Path]:
     if not found:
         raise DataError("name at least one video file or folder")
     return found
-
-
-def clip_frames(model: str | Path) -> int:
-    """Return the number of frames of a model's clips; cheap, no weights are read."""
-    place = Path(model)
-    folder = place.parent if place.is_file() else model
-    if place.is_file() and not (place.parent / CONFIG_NAME).exists():
-        return VideoMAEConfig.num_frames  # v1, v2 and MMAction2 store none
-    return VideoMAEConfig.from_pretrained(folder).num_frames
 
 
 def main(settings: PredictSettings) -> int:

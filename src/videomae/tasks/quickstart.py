@@ -102,9 +102,7 @@ def quickstart(settings: QuickstartSettings, *, progress: Progress = lambda *_: 
     with torch.inference_mode():
         middle = take_clips(tests, torch.full((len(tests),), (tests.shape[1] - CLIP_SPAN) // 2))
         right = model(normalize(middle, mean=IMAGENET_MEAN, std=IMAGENET_STD)).logits.argmax(dim=-1) == truth
-    return QuickstartResult(
-        settings.out / "model", right.float().mean().item(), len(tests), seconds, files[0]
-    )
+    return QuickstartResult(settings.out / "model", right.float().mean().item(), len(tests), seconds, files[0])
 
 
 def make_videos(

@@ -146,23 +146,33 @@ def eval_views(
     return torch.stack(views)
 
 
-def normalize(pixel_values: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(
+    pixel_values: Tensor, *, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None
+) -> Tensor:
     """Scale pixels to 0-1, subtract the mean and divide by the standard deviation of each channel.
 
     Args:
         pixel_values: (..., C, H, W) uint8.
         mean: one value per channel, in pixels scaled to 0-1.
         std: likewise.
+        out: float32 tensor of this shape to write to, such as that of the last batch: on a CPU, to touch fresh memory
+            takes longer than the arithmetic.
 
     Returns:
-        The same shape, float32, on the same device.
+        The same shape, float32, on the same device; ``out`` where given.
     """
     if pixel_values.dtype != torch.uint8:
         raise ValueError(
             f"normalize takes uint8 pixels, 0 to 255, got {pixel_values.dtype}. Are they normalised already?"
         )
+    if out is not None and (out.shape, out.dtype) != (pixel_values.shape, torch.float32):
+        raise ValueError(
+            f"out must be float32 of shape {tuple(pixel_values.shape)}, got {out.dtype} of shape {tuple(out.shape)}. "
+            "Leave it out for a batch of another size."
+        )
     shift, scale = (torch.tensor(values, device=pixel_values.device).view(-1, 1, 1) * 255 for values in (mean, std))
-    return pixel_values.to(torch.float32).sub_(shift).div_(scale)
+    result = pixel_values.to(torch.float32) if out is None else out.copy_(pixel_values)
+    return result.sub_(shift).div_(scale)
 
 
 def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:

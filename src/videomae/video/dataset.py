@@ -7,6 +7,7 @@ B videos in a batch · K clips per video · T frames · N tubelets
 """
 
 import csv
+import gc
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
@@ -171,7 +172,8 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     for name in ("pixel_values", "mask"):
         if order and name in order[0][0]:
-            batch[name] = torch.stack([item[name][k] for item, k in order])
+            # In a worker this stacks straight into the memory that is shared with the main process.
+            batch[name] = default_collate([item[name][k] for item, k in order])
     if order and "label" in order[0][0]:
         batch["label"] = torch.tensor([item["label"] for item, _ in order], dtype=torch.int64)
     return batch
@@ -278,6 +280,7 @@ def build_loader(
         sampler=sampler,
         drop_last=drop_last,
         collate_fn=collate,
+        worker_init_fn=_start_worker,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         prefetch_factor=prefetch_factor if num_workers else None,
@@ -364,6 +367,11 @@ class DataTimeMeter:
 def _generator(seed: int, *key: int) -> np.random.Generator:
     """Return a stream of its own for each key, also for keys that begin alike."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _start_worker(number: int) -> None:
+    """Keep the garbage collector off what the process began with: to look through it costs time and copies memory."""
+    gc.freeze()
 
 
 def _draw_seed(rng: np.random.Generator) -> int:

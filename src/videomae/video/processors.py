@@ -31,7 +31,7 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 _INTERPOLATION = {0: "nearest-exact", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 _LAYOUTS = ("channels_first", "channels_last")
-_TYPE_FIELDS = ("image_processor_type", "video_processor_type")
+_TYPE_FIELDS = ("image_processor_type", "video_processor_type", "feature_extractor_type")
 
 
 class BatchFeature(dict[str, Any]):

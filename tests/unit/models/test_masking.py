@@ -3,6 +3,7 @@ import torch
 
 from videomae.models.masking import (
     MASKS,
+    check_mask,
     count_masked,
     frame_mask,
     random_mask,
@@ -64,16 +65,16 @@ def test_a_ragged_mask_is_refused():
     mask = torch.zeros(2, 8, dtype=torch.bool)
     mask[0, :5] = mask[1, :3] = True
     with pytest.raises(ValueError, match=r"the same number of tubelets, got \[5, 3\]"):
-        count_masked(mask, batch_size=2, num_tubelets=8)
+        count_masked(mask)
 
 
 def test_int_masks_wrong_shapes_and_full_masks_are_refused():
     with pytest.raises(TypeError, match=r"must be a bool tensor.*int64"):
-        count_masked(torch.ones(1, 8, dtype=torch.int64), batch_size=1, num_tubelets=8)
+        check_mask(torch.ones(1, 8, dtype=torch.int64), batch_size=1, num_tubelets=8)
     with pytest.raises(ValueError, match=r"\(1, 8\), got \(1, 9\)"):
-        count_masked(torch.zeros(1, 9, dtype=torch.bool), batch_size=1, num_tubelets=8)
+        check_mask(torch.zeros(1, 9, dtype=torch.bool), batch_size=1, num_tubelets=8)
     with pytest.raises(ValueError, match="nothing is left to see"):
-        count_masked(torch.ones(1, 8, dtype=torch.bool), batch_size=1, num_tubelets=8)
+        count_masked(torch.ones(1, 8, dtype=torch.bool))
 
 
 def test_indices_are_those_of_the_mask_in_order():

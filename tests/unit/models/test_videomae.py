@@ -198,6 +198,14 @@ def test_labels_that_fit_no_loss_are_refused(labels):
         VideoMAEForVideoClassification(config(num_labels=3))(clips(), labels=labels)
 
 
+def test_soft_targets_must_be_a_distribution():
+    model = VideoMAEForVideoClassification(config(num_labels=3))
+    with pytest.raises(ValueError, match="must sum to 1"):
+        model(clips(), labels=torch.ones(2, 3))
+    with pytest.raises(ValueError, match="over a single class"):
+        VideoMAEForVideoClassification(config(num_labels=1))(clips(), labels=torch.ones(2, 1))
+
+
 def test_targets_are_float32_whatever_the_models_dtype():
     """In bfloat16 the loss of a near-still clip would be a small fraction of the true one."""
     still = torch.full((1, 4, 3, 32, 32), 0.5) + 1e-4 * clips(1)
@@ -229,6 +237,47 @@ def test_export_gives_the_same_outputs_for_new_inputs(cls):
         arguments["bool_masked_pos"] = mask().flip(0)
     other = clips().flip(1)
     torch.testing.assert_close(exported(other, **arguments).logits, model(other, **arguments).logits)
+
+
+@torch.no_grad()
+def test_an_exported_pretraining_model_takes_any_batch(tmp_path):
+    model = VideoMAEForPreTraining(config()).eval()
+    batch = torch.export.Dim("batch", min=2)
+    shapes = {"pixel_values": {0: batch}, "bool_masked_pos": {0: batch}, "num_masked": None}
+    arguments = {"bool_masked_pos": mask(3), "num_masked": 24}
+    exported = torch.export.export(model, (clips(3),), arguments, dynamic_shapes=shapes)
+    torch.export.save(exported, tmp_path / "model.pt2")
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    arguments["bool_masked_pos"] = mask(5)
+    torch.testing.assert_close(loaded(clips(5), **arguments).loss, model(clips(5), **arguments).loss)
+
+
+def test_masks_that_leave_nothing_to_predict_are_refused():
+    model = VideoMAEForPreTraining(config())
+    with pytest.raises(ValueError, match="hides nothing: there is nothing to reconstruct"):
+        model(clips(), torch.zeros(2, 32, dtype=torch.bool))
+    with pytest.raises(ValueError, match="no tubelet is left for the loss"):
+        model(clips(), mask(), mask())
+
+
+def test_a_mask_of_the_wrong_kind_is_refused_also_when_its_number_is_given():
+    with pytest.raises(TypeError, match="must be a bool tensor"):
+        torch.export.export(VideoMAEModel(config()), (clips(), mask().int()), {"num_masked": 24})
+
+
+def test_pixels_that_are_not_normalised_floats_are_refused():
+    with pytest.raises(TypeError, match=r"normalised floats, got torch\.uint8: use the model's processor"):
+        VideoMAEModel(config())(clips().byte())
+
+
+@torch.no_grad()
+def test_a_model_made_empty_can_be_initialised():
+    model = VideoMAEForPreTraining(config()).to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.fill_(torch.nan)
+    model.reset_parameters()
+    assert model(clips(), mask()).loss.isfinite()
+    assert not model.decoder.blocks[0].attn.q_bias.any()
 
 
 @torch.no_grad()

@@ -133,14 +133,13 @@ def test_a_classifier_cannot_be_pretrained_further():
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "Git LFS pointer"),
-        (b"not a checkpoint at all" * 50, "not a plain checkpoint|not a readable PyTorch checkpoint"),
+        (b"not a checkpoint at all" * 50, "not a PyTorch checkpoint: its content"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_what_is_no_checkpoint_is_called_what_it_is(content, message, suffix, tmp_path):
     (tmp_path / f"file{suffix}").write_bytes(content)
-    (tmp_path / "config.json").write_text("{}")
-    if suffix == ".safetensors" and "readable" in message:
+    if suffix == ".safetensors" and "PyTorch" in message:
         message = "not a readable safetensors file"
     with pytest.raises(CheckpointError, match=message):
         load(tmp_path / f"file{suffix}")
@@ -209,7 +208,53 @@ def test_widths_with_other_than_64_per_head_are_known():
             }
         from videomae.models.weights import inferred_config
 
-        assert inferred_config(tensors)["num_attention_heads"] == expected
+        assert inferred_config(tensors, "mmaction2")["num_attention_heads"] == expected
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@torch.no_grad()
+def test_another_number_of_channels_starts_from_the_mean_of_the_trained_ones(channels, classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    model = load(tmp_path, num_channels=channels)
+    grey = torch.randn(1, 8, 1, 32, 32)
+    expected = classifier(grey.expand(-1, -1, 3, -1, -1)).logits
+    torch.testing.assert_close(model(grey.expand(-1, -1, channels, -1, -1)).logits, expected)
+    pretraining = VideoMAEForPreTraining.from_pretrained(
+        GOLDEN / "v1_pretrain.pth", **SIZES, decoder_num_attention_heads=3, num_channels=channels
+    )
+    mask = torch.arange(64)[None] % 2 == 0
+    assert pretraining(grey.expand(-1, -1, channels, -1, -1), mask).loss.isfinite()
+
+
+@pytest.mark.parametrize("name", ["q_bias", "v_bias"])
+def test_v1_without_any_bias_of_query_or_value_is_refused(name, tmp_path):
+    tensors = {key: tensor for key, tensor in golden().items() if name not in key}
+    with pytest.raises(CheckpointError, match=f"missing videomae.blocks.0.attn.{name}"):
+        load(saved(tensors, tmp_path / "short.pth"))
+
+
+def test_weights_alone_with_names_of_hugging_face_get_its_epsilon(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "alone.safetensors")
+    assert load(tmp_path / "alone.safetensors").config.layer_norm_eps == 1e-6  # from the config.json beside it
+    (tmp_path / "config.json").unlink()
+    config = load(tmp_path / "alone.safetensors", num_labels=5).config
+    assert (config.layer_norm_eps, config.output_norm_eps) == (1e-12, 1e-5)
+
+
+def test_an_incomplete_checkpoint_names_what_its_sizes_need(tmp_path):
+    tensors = golden()
+    del tensors["blocks.0.mlp.fc1.weight"]
+    with pytest.raises(CheckpointError, match=r"lacks videomae.blocks.0.mlp.fc1.weight"):
+        load(saved(tensors, tmp_path / "short.pth"))
+
+
+def test_an_explicit_config_does_not_bring_back_the_first_token():
+    known = {"image_size": 32, "num_frames": 16, "num_attention_heads": 3, "decoder_num_attention_heads": 3}
+    config = VideoMAEForPreTraining.from_pretrained(GOLDEN / "v1_pretrain.pth", **known).config
+    assert not config.use_mean_pooling
+    model = VideoMAEForVideoClassification.from_pretrained(GOLDEN / "v1_pretrain.pth", config=config)
+    assert model.fc_norm is not None
 
 
 @torch.no_grad()

@@ -89,6 +89,27 @@ def test_options_that_make_no_sense_are_refused(place, options, message):
         VideoClassifier.from_pretrained(place / "model", device="cpu")(place / "wide.mp4", **options)
 
 
+def test_several_clips_or_one_frame_are_not_a_video(place):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    for shape in [(2, 8, 32, 32, 3), (32, 32, 3)]:
+        with pytest.raises(ValueError, match="a list of frames or an array of 4 axes"):
+            classifier(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("content", ['{"image_processor_type": "ViTImageProcessor"}', '{"image_mean": [0.5,'])
+def test_a_bad_processor_file_is_an_error_and_not_replaced(place, content, tmp_path):
+    VideoMAEForVideoClassification(CONFIG).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="ViTImageProcessor|as JSON"):
+        VideoClassifier.from_pretrained(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(place, device):
+    with pytest.raises(ValueError, match="is not to be had here"):
+        VideoClassifier.from_pretrained(place / "model", device=device)
+
+
 def test_a_checkpoint_without_classifier_is_refused(place, tmp_path):
     VideoMAEForPreTraining(CONFIG).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="for pretraining, it has no classifier: fine-tune it first"):

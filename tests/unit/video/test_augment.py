@@ -177,6 +177,15 @@ def test_normalising_follows_the_definition():
         normalize(result, mean=MEAN, std=STD)
 
 
+def test_normalizing_into_a_given_tensor_gives_the_same_pixels():
+    clips = torch.randint(256, (2, 4, 3, 8, 8), dtype=torch.uint8)
+    out = torch.empty(clips.shape)
+    assert normalize(clips, mean=MEAN, std=STD, out=out) is out
+    assert torch.equal(out, normalize(clips, mean=MEAN, std=STD))
+    with pytest.raises(ValueError, match="out must be float32 of shape"):
+        normalize(clips[:1], mean=MEAN, std=STD, out=out)
+
+
 @pytest.mark.parametrize(("height", "width"), [(32, 80), (80, 32)])
 def test_three_crops_spread_over_the_long_side(height, width):
     clip = ramp(height, width)

@@ -1,0 +1,250 @@
+"""Pre-train: learn from videos without labels, by predicting what is hidden of them."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import tyro
+
+from videomae.config import VideoMAEConfig
+from videomae.settings import to_toml
+from videomae.tasks import runs
+from videomae.tasks.runs import ClipSettings, Flag, ModelSettings, TrainingResult
+from videomae.training.settings import OptimSettings, RunSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from videomae.models.weights import Checkpoint
+
+
+@dataclasses.dataclass
+class MaskSettings:
+    """Which tubelets are hidden."""
+
+    name: Literal["tube", "random", "frame", "running_cell"] = "tube"
+    """tube hides the same places in every time slot; random hides any, frame hides whole time slots."""
+
+    ratio: float = 0.9
+    """Share of the tubelets to hide from the encoder."""
+
+    decoder: Literal["running_cell", "random", "tube", "frame"] | None = None
+    """Spare the decoder some tubelets, too: running_cell is the dual masking of VideoMAE V2. None is off."""
+
+    decoder_ratio: float = 0.5
+    """Share of the tubelets that the decoder drops."""
+
+
+@dataclasses.dataclass
+class CropSettings:
+    """How clips are cropped, mirrored and normalised."""
+
+    scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
+    """Crop sizes as shares of the short side."""
+
+    flip: float = 0.0
+    """Probability of mirroring left and right."""
+
+    mean: tuple[float, ...] | None = None
+    """Of each channel, in pixels scaled to 0-1; None is the checkpoint's own, or ImageNet's."""
+
+    std: tuple[float, ...] | None = None
+    """Standard deviation, likewise."""
+
+
+@dataclasses.dataclass
+class PretrainSettings:
+    """Learn from videos without labels, by predicting what is hidden of them."""
+
+    TASK: ClassVar[str] = "pretrain"
+
+    data: tyro.conf.Positional[Path]
+    """Folder of videos, or a list of them."""
+
+    out: Path
+    """Run directory, for checkpoints, metrics and the model; a run that was stopped goes on there."""
+
+    recipe: str | None = None
+    """Built-in recipe or TOML file with settings; the command line goes before it."""
+
+    init: str | None = None
+    """Go on from a checkpoint that has a decoder: directory, weights file, or id on the Hugging Face Hub."""
+
+    print_config: Flag = False
+    """Print the settings as TOML, and stop."""
+
+    dry_run: Flag = False
+    """Print batch, steps, learning rate, memory and FLOPs, and stop."""
+
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    clips: ClipSettings = dataclasses.field(default_factory=ClipSettings)
+    mask: MaskSettings = dataclasses.field(default_factory=MaskSettings)
+    augment: CropSettings = dataclasses.field(default_factory=CropSettings)
+    optim: OptimSettings = dataclasses.field(
+        default_factory=lambda: OptimSettings(lr=1.5e-4, min_lr=1e-5, betas=(0.9, 0.95), warmup_epochs=40)
+    )
+    run: RunSettings = dataclasses.field(default_factory=lambda: RunSettings(epochs=800))
+
+
+def pretrain(settings: PretrainSettings) -> TrainingResult:
+    """Pre-train a model, or go on with a run that was stopped.
+
+    Args:
+        settings: what to learn from, and how; the run directory ends up with settings.toml, metrics.jsonl,
+            checkpoints/, tensorboard/ and model/.
+
+    Raises:
+        DataError: if the videos cannot be used.
+        CheckpointError: if a checkpoint cannot be read or written, or the directory holds another run.
+        ValueError: for settings that do not go together.
+    """
+    import torch
+
+    from videomae.models.videomae import VideoMAEForPreTraining
+    from videomae.training.loop import Job, build_accelerator, fit
+    from videomae.training.optim import parameter_groups
+    from videomae.training.plan import Plan
+    from videomae.video.augment import PretrainAugmentation, normalize, pretrain_augmentation
+    from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
+    from videomae.video.sampling import ClipSampling
+
+    s = settings
+    checkpoint, config, statistics = plan_model(s)
+    masks = mask_function(s.mask, config)
+    train, _ = runs.read_splits(s.data, s.clips)
+    accelerator = build_accelerator(s.run, folder=s.out)
+    plan = Plan.make(s.run, s.optim, num_videos=len(train), world_size=accelerator.num_processes)
+    runs.claim_directory(s.out, s, accelerator)
+    torch.manual_seed(s.run.seed)
+    if checkpoint is None:
+        model = VideoMAEForPreTraining(config)
+    else:
+        model = VideoMAEForPreTraining.from_checkpoint(checkpoint, config=config)
+    dataset = VideoDataset(
+        train,
+        sampling=ClipSampling(s.clips.sampling, config.num_frames, s.clips.stride, fps=s.clips.fps),
+        training=True,
+        transform=pretrain_augmentation(PretrainAugmentation(config.frame_size[0], s.augment.scales, s.augment.flip)),
+        clips_per_video=s.clips.clips_per_video,
+        augmentations_per_clip=s.clips.augmentations_per_clip,
+        mask=masks,
+        seed=s.run.seed,
+        backend=s.clips.backend,
+    )
+    loader = build_loader(
+        dataset,
+        batch_size=plan.per_device_batch,
+        num_workers=s.clips.workers(accelerator.num_processes),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    bad_files = BadFiles(dataset, max_share=s.clips.max_bad_share)
+    hidden = mask_arguments(masks(torch.Generator())[None])
+
+    def loss(model: "nn.Module", batch: dict[str, Any], seed: int) -> "Tensor":
+        bad_files.add(batch["unreadable"])
+        pixels = normalize(batch["pixel_values"], mean=statistics[0], std=statistics[1])
+        return model(pixels, **(hidden | split_masks(batch["mask"])), return_dict=False)[0]
+
+    runs.announce(
+        accelerator,
+        [
+            f"{len(train)} videos of {s.data}; {model.num_parameters() / 1e6:.2f} M parameters, "
+            f"{accelerator.mixed_precision} mixed precision on {accelerator.device}",
+            plan.describe(),
+        ],
+    )
+    groups = parameter_groups(
+        model,
+        depth=config.num_hidden_layers,
+        weight_decay=s.optim.weight_decay,
+        layer_decay=s.optim.layer_decay,
+    )
+    job = Job(model, loss, loader, groups, DataTimeMeter(), title="pre-training")
+    outcome = fit(accelerator, job, plan, folder=s.out, run=s.run, optim=s.optim)
+    runs.report_bad_files(bad_files, s.out, accelerator)
+    return runs.save_model(s.out, model, outcome, statistics, accelerator)
+
+
+def plan_model(settings: PretrainSettings) -> "tuple[Checkpoint | None, VideoMAEConfig, runs.Statistics]":
+    """Return the checkpoint to start from if any, the model's configuration, and the statistics of its input."""
+    s = settings
+    runs.refuse_preset_with_init(s.model, s.init)
+    checkpoint = None
+    if s.init is None:
+        config = runs.preset_config(s.model, use_mean_pooling=False)
+    else:
+        from videomae.models.weights import open_checkpoint
+
+        checkpoint = open_checkpoint(s.init)
+        config = checkpoint.resolve_config(**s.model.overrides())
+    statistics = runs.input_statistics(s.augment.mean, s.augment.std, s.init, config)
+    return checkpoint, config.replace(image_mean=statistics[0], image_std=statistics[1]), statistics
+
+
+def mask_function(settings: MaskSettings, config: VideoMAEConfig) -> "Callable[[torch.Generator], Tensor]":
+    """Return what draws the mask of a clip: (N,) bool, or (2, N) with a decoder mask."""
+    return partial(_draw_masks, settings=settings, grid=config.grid)
+
+
+def _draw_masks(generator: "torch.Generator", *, settings: MaskSettings, grid: tuple[int, int, int]) -> "Tensor":
+    import torch
+
+    from videomae.models.masking import MASKS
+
+    encoder = MASKS[settings.name](grid, settings.ratio, generator=generator)  # (1, N)
+    if settings.decoder is None:
+        return encoder[0]
+    decoder = MASKS[settings.decoder](grid, settings.decoder_ratio, generator=generator)
+    return torch.cat([encoder, decoder])
+
+
+def split_masks(masks: "Tensor") -> "dict[str, Tensor]":
+    """Name the masks of a batch, (B, N) or (B, 2, N), as the model's arguments."""
+    if masks.ndim == 2:
+        return {"bool_masked_pos": masks}
+    return {"bool_masked_pos": masks[:, 0], "decoder_masked_pos": masks[:, 1]}
+
+
+def mask_arguments(masks: "Tensor") -> dict[str, int]:
+    """Return how many tubelets the masks of a batch hide, so that the model does not count them at every step."""
+    names = {"bool_masked_pos": "num_masked", "decoder_masked_pos": "num_decoder_masked"}
+    return {names[name]: int(mask[0].sum()) for name, mask in split_masks(masks).items()}
+
+
+def main(settings: PretrainSettings) -> int:
+    """Pre-train, or print what would be done."""
+    if settings.print_config:
+        sys.stdout.write(to_toml(settings))
+        return 0
+    if settings.dry_run:
+        _dry_run(settings)
+        return 0
+    return runs.report_end(pretrain(settings), settings.out)
+
+
+def _dry_run(settings: PretrainSettings) -> None:
+    import torch
+
+    from videomae.models.videomae import VideoMAEForPreTraining
+
+    s = settings
+    _, config, _ = plan_model(s)
+    train, _ = runs.read_splits(s.data, s.clips)
+    masks = mask_function(s.mask, config)(torch.Generator())[None]
+    hidden, masks = mask_arguments(masks), masks.to("meta")
+    pixels = torch.empty(1, config.num_frames, config.num_channels, *config.frame_size, device="meta")
+    runs.print_dry_run(
+        runs.plan_without_devices(s.run, s.optim, len(train)),
+        run=s.run,
+        optim=s.optim,
+        config=config,
+        model=VideoMAEForPreTraining,
+        loss=lambda model: model(pixels, **(hidden | split_masks(masks))).loss,
+        clips_per_video=s.clips.clips_per_video * s.clips.augmentations_per_clip,
+    )

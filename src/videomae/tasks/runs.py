@@ -1,0 +1,394 @@
+"""What pre-training and fine-tuning share: the model and data they are told of, the run directory, the dry run."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from videomae.errors import CheckpointError
+from videomae.files import atomic_write
+from videomae.settings import changed_settings, to_toml, with_recipe
+from videomae.training.plan import Plan
+from videomae.training.settings import FREE_ON_RESUME, OptimSettings, RunSettings
+from videomae.video.manifest import Manifest, read_manifest
+from videomae.video.processors import VideoMAEImageProcessor
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from torch import nn
+
+    from videomae.models.pretrained import PretrainedModel
+    from videomae.training.loop import Outcome
+    from videomae.video.dataset import BadFiles
+
+SETTINGS_NAME = "settings.toml"
+MODEL_NAME = "model"
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+Settings = TypeVar("Settings")
+
+
+@dataclasses.dataclass
+class ModelSettings:
+    """The model. What is None is as in the preset or, with --init, in the checkpoint."""
+
+    preset: Literal["tiny", "small", "base", "large", "huge", "giant"] | None = None
+    """Size of a model that starts from random weights; None is base. Not together with --init."""
+
+    image_size: int | None = None
+    """Height and width of a frame, pixels."""
+
+    num_frames: int | None = None
+    """Frames of a clip."""
+
+    patch_size: int | None = None
+    """Height and width of a tubelet, pixels."""
+
+    tubelet_size: int | None = None
+    """Frames of a tubelet."""
+
+    hidden_size: int | None = None
+    """Width of the encoder."""
+
+    num_hidden_layers: int | None = None
+    """Blocks of the encoder."""
+
+    num_attention_heads: int | None = None
+    """Attention heads of the encoder."""
+
+    intermediate_size: int | None = None
+    """Width of the encoder's MLP."""
+
+    decoder_hidden_size: int | None = None
+    """Width of the decoder."""
+
+    decoder_num_hidden_layers: int | None = None
+    """Blocks of the decoder."""
+
+    decoder_num_attention_heads: int | None = None
+    """Attention heads of the decoder."""
+
+    decoder_intermediate_size: int | None = None
+    """Width of the decoder's MLP."""
+
+    norm_pix_loss: bool | None = None
+    """Whether each tubelet's pixels are standardised before they are a target."""
+
+    position_embedding: Literal["rebuild", "interpolate"] | None = None
+    """How the position table is made for another grid than the checkpoint's."""
+
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """Attention kernel."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the fields of ``VideoMAEConfig`` that are set here."""
+        fields = dataclasses.asdict(self)
+        del fields["preset"]
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclasses.dataclass
+class ClipSettings:
+    """Where the videos are, and which frames of them make a clip."""
+
+    format: str = "auto"
+    """How to read DATA: folder, csv, k400, ssv2, ucf101, hmdb51 or v1; auto tells by itself."""
+
+    videos: Path | None = None
+    """Folder of the videos, where DATA is a list and they lie elsewhere."""
+
+    fold: int = 1
+    """Which official split of UCF101 and HMDB51."""
+
+    train_split: str | None = None
+    """Split to train on; None is "train", or everything where the data has no splits."""
+
+    val_split: str | None = None
+    """Split to validate on while training a classifier; None is "val" where there is one, else no validation."""
+
+    sampling: Literal["dense", "uniform", "v1_finetune", "v1_pretrain"] = "dense"
+    """How frames are chosen: dense takes every stride-th from a random start, uniform one of each segment."""
+
+    stride: float = 4.0
+    """Frames from one of a clip to the next."""
+
+    fps: float | None = None
+    """Count the stride at this frame rate, whatever the video's own is."""
+
+    clips_per_video: int = 1
+    """Different random clips of a video that is opened once."""
+
+    augmentations_per_clip: int = 1
+    """Times that a decoded clip is augmented anew."""
+
+    num_workers: int | None = None
+    """Processes that decode videos, per training process; None takes the processors there are, up to 8."""
+
+    max_bad_share: float = 0.05
+    """End the run when more than this share of the videos cannot be read."""
+
+    backend: str = "pyav"
+    """Decoding library: pyav or torchcodec."""
+
+    def workers(self, num_processes: int) -> int:
+        """Return the number of decoding processes for each of ``num_processes`` training processes."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return min(8, (os.cpu_count() or 1) // num_processes)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a training run left behind.
+
+    Attributes:
+        model: the Hugging Face directory, or None if the run was interrupted.
+        steps: optimiser steps that are done.
+        bad_steps: how many of them were skipped.
+        best_score: top-1 accuracy of the best validation, in 0-1; None without.
+        seconds: what training took.
+        interrupted: whether SIGTERM ended it early.
+    """
+
+    model: Path | None
+    steps: int
+    bad_steps: int
+    best_score: float | None
+    seconds: float
+    interrupted: bool
+
+
+def read_splits(data: Path, settings: ClipSettings) -> tuple[Manifest, Manifest | None]:
+    """Return the videos to train on, and those to validate on if there are any.
+
+    Raises:
+        DataError: if there are no videos, or no such split.
+    """
+    manifest = read_manifest(data, format=settings.format, videos=settings.videos, fold=settings.fold)
+    if not manifest.splits and settings.train_split is None and settings.val_split is None:
+        return manifest, None
+    val = settings.val_split or ("val" if "val" in manifest.splits else None)
+    return manifest.split(settings.train_split or "train"), manifest.split(val) if val else None
+
+
+def input_statistics(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, init: str | None, config: VideoMAEConfig
+) -> Statistics:
+    """Return the mean and standard deviation to normalise pixels with: those given, the checkpoint's, or ImageNet's.
+
+    Raises:
+        ValueError: if only one of them is given.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError(f"augment.mean and augment.std go together, got {mean} and {std}")
+    if mean is not None and std is not None:
+        return mean, std
+    if init is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    from videomae.tasks.predict import load_processor
+
+    processor = load_processor(init, config)
+    means, stds = (
+        value if isinstance(value, tuple) else (value,) * config.num_channels
+        for value in (processor.image_mean, processor.image_std)
+    )
+    return means, stds  # type: ignore[return-value]
+
+
+def preset_config(settings: ModelSettings, **fields: Any) -> VideoMAEConfig:
+    """Return the configuration of a model that starts from random weights."""
+    return VideoMAEConfig.preset(settings.preset or "base", **(fields | settings.overrides()))
+
+
+def refuse_preset_with_init(settings: ModelSettings, init: str | None) -> None:
+    """Raise a ValueError where both a checkpoint and a preset say how large the model is."""
+    if init is not None and settings.preset is not None:
+        raise ValueError(f"--init {init} brings its own size: leave out model.preset = {settings.preset!r}")
+
+
+def claim_directory(out: Path, settings: Settings, accelerator: "Accelerator") -> None:
+    """Make the run directory and store the settings in it, or check that they are those it was begun with.
+
+    Raises:
+        CheckpointError: if it cannot be written, or holds checkpoints of a run with other settings.
+    """
+    from videomae.training.checkpoint import list_steps
+
+    stored = out / SETTINGS_NAME
+    steps = list_steps(out / "checkpoints")
+    if steps and stored.exists():
+        changed = changed_settings(with_recipe(settings, stored), settings)
+        lines = [
+            f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items() if name not in FREE_ON_RESUME
+        ]
+        if lines:
+            raise CheckpointError(
+                f"{out} holds a run of {steps[-1]} steps with other settings: {'; '.join(lines)}. Name another --out, "
+                f"or go on with its own: --recipe {stored}"
+            )
+    if accelerator.is_main_process:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with atomic_write(stored) as temporary:
+                temporary.write_text(to_toml(settings), encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write to {out} ({error}): correct the rights, or name another --out"
+            ) from error
+    accelerator.wait_for_everyone()
+
+
+def save_model(
+    folder: Path, model: "PretrainedModel", outcome: "Outcome", statistics: Statistics, accelerator: "Accelerator"
+) -> TrainingResult:
+    """Write the trained model with its processor as a directory that transformers loads too.
+
+    Args:
+        folder: the run directory; the model goes to ``model/`` in it.
+        model: what was trained; only its class and configuration are used.
+        outcome: of the loop, with the weights.
+        statistics: mean and standard deviation of the input.
+        accelerator: knows the main process, which writes.
+    """
+    import torch
+
+    place = None if outcome.interrupted else folder / MODEL_NAME
+    if place is not None and accelerator.is_main_process:
+        with torch.device("meta"):
+            trained = type(model)(model.config)
+        trained.load_state_dict(outcome.weights, assign=True)
+        trained.save_pretrained(place)
+        make_processor(model.config, statistics).save_pretrained(place)
+    accelerator.wait_for_everyone()
+    return TrainingResult(
+        model=place,
+        steps=outcome.steps,
+        bad_steps=outcome.bad_steps,
+        best_score=outcome.best_score,
+        seconds=outcome.seconds,
+        interrupted=outcome.interrupted,
+    )
+
+
+def report_bad_files(bad_files: "BadFiles", folder: Path, accelerator: "Accelerator") -> None:
+    """List the videos that this process could not read in ``unreadable.csv``, if there are any."""
+    if bad_files:
+        rank = f"-{accelerator.process_index}" if accelerator.num_processes > 1 else ""
+        file = folder / f"unreadable{rank}.csv"
+        bad_files.to_csv(file)
+        announce(accelerator, [f"{len(bad_files)} videos could not be read and were replaced by others: see {file}"])
+
+
+def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEImageProcessor:
+    """Return the processor that prepares frames as they were for training."""
+    height, width = config.frame_size
+    return VideoMAEImageProcessor(
+        size={"shortest_edge": height} if height == width else {"height": height, "width": width},
+        crop_size={"height": height, "width": width},
+        image_mean=statistics[0],
+        image_std=statistics[1],
+    )
+
+
+def announce(accelerator: "Accelerator", lines: Iterable[str]) -> None:
+    """Show some lines before training starts, on the main process."""
+    from rich.console import Console
+
+    if accelerator.is_main_process:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        for line in lines:
+            console.print(line, markup=False)
+
+
+def plan_without_devices(run: RunSettings, optim: OptimSettings, num_videos: int) -> Plan:
+    """Work out the plan for the processes that a launcher has started, without setting anything up."""
+    return Plan.make(run, optim, num_videos=num_videos, world_size=int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def print_dry_run(
+    plan: Plan,
+    *,
+    run: RunSettings,
+    optim: OptimSettings,
+    config: VideoMAEConfig,
+    model: type["PretrainedModel"],
+    loss: "Callable[[nn.Module], torch.Tensor]",
+    clips_per_video: int,
+    freeze: str | None = None,
+) -> None:
+    """Print what a run would do and take.
+
+    Args:
+        plan: of the run.
+        run: precision and gradient checkpointing.
+        optim: whether weights are averaged.
+        config: of the model.
+        model: its class.
+        loss: runs the model on one clip on the meta device.
+        clips_per_video: how many clips a video gives.
+        freeze: beginning of the names of parameters that are not trained.
+    """
+    import torch
+    from rich.console import Console
+
+    from videomae.training.estimate import estimate
+    from videomae.training.loop import resolve_precision
+
+    with torch.device("meta"):
+        empty = model(config).train()
+    for name, parameter in empty.named_parameters():
+        parameter.requires_grad = freeze is None or not name.startswith(freeze)
+    precision = resolve_precision(run)
+    cost = estimate(
+        empty,
+        loss,
+        half=precision != "float32",
+        ema=optim.ema is not None,
+        recompute_blocks=config.num_hidden_layers if run.gradient_checkpointing else 0,
+    )
+    clips = plan.per_device_batch * clips_per_video
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(plan.describe(), markup=False)
+    console.print(
+        f"model: {cost.parameters / 1e6:.2f} M parameters; {cost.forward_flops / 1e9:.4g} GFLOPs per clip forward, "
+        f"{cost.training_flops / 1e9:.4g} with the backward pass (a multiplication and an addition are two)"
+    )
+    console.print(
+        f"memory per process, estimated: {cost.memory(clips) / 1e9:.3g} GB = {cost.state_bytes / 1e9:.3g} GB for "
+        f"weights, gradients and optimiser + {clips} clips x {cost.activation_bytes / 1e6:.4g} MB in {precision}"
+    )
+    console.print("learning rate by step:")
+    for step in sorted({round(i * (plan.steps - 1) / 10) for i in range(11)} | {max(plan.warmup_steps - 1, 0)}):
+        rate = plan.learning_rate(step)
+        console.print(f"  {step:>8}  {rate:.3e}  {'#' * round(40 * rate / plan.lr)}", markup=False)
+
+
+def report_end(result: TrainingResult, out: Path) -> int:
+    """Print how a run ended on the main process, leave the others, and return the exit code."""
+    import torch
+    from accelerate import PartialState
+    from rich.console import Console
+
+    from videomae.training.loop import EXIT_PREEMPTED
+
+    console = Console(highlight=False, soft_wrap=True, quiet=not PartialState().is_main_process)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if result.interrupted:
+        console.print(
+            f"stopped by SIGTERM after step {result.steps}; the same command goes on from there", markup=False
+        )
+        return EXIT_PREEMPTED
+    skipped = f", {result.bad_steps} of them skipped" if result.bad_steps else ""
+    score = "" if result.best_score is None else f"; best validation top-1 {result.best_score:.1%}"
+    console.print(
+        f"{result.steps} steps{skipped} in {result.seconds:.0f} s{score}. The model is in {out / MODEL_NAME}",
+        markup=False,
+    )
+    return 0

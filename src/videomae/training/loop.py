@@ -1,0 +1,478 @@
+"""The one training loop, for every task and every device, on Accelerate.
+
+A task gives it a model, a loss, and batches (`Job`); it gives back trained weights. All randomness of a step is a
+function of (seed, step, micro-batch, process), so that a run which was killed ends with the same bits as one that was
+not.
+"""
+
+import dataclasses
+import math
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from videomae.errors import CheckpointError, VideoMAEError
+from videomae.training.checkpoint import Checkpoints, RunState
+from videomae.training.metrics_log import MetricsLog, memory_used
+from videomae.training.optim import Ema, build_optimizer
+from videomae.training.plan import Plan
+from videomae.training.settings import OptimSettings, RunSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Batch = dict[str, Any]
+
+EXIT_PREEMPTED = 128 + signal.SIGTERM
+_SHARDED_BLOCK = "Block"  # FSDP gathers the weights of one such module at a time
+
+
+class Loader(Protocol):
+    """Batches of one process; its ``sampler`` has ``set_epoch(epoch, start_batch=)``, as `EpochSampler` has."""
+
+    sampler: Any
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class Meter(Protocol):
+    """Measures how long a loop waits for its batches, as `DataTimeMeter` does."""
+
+    @property
+    def share(self) -> float:
+        """Share of the time spent waiting, from 0 to 1."""
+
+    def track(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, timing the wait for each."""
+
+    def reset(self) -> None:
+        """Start counting anew."""
+
+
+@dataclasses.dataclass
+class Job:
+    """What a task gives the loop.
+
+    Attributes:
+        model: on the CPU, as it starts.
+        loss: from (model, batch, seed) to a scalar, the mean over the batch's clips. The model may be wrapped for
+            several devices: call it, do not look inside. The batch's tensors are on the device.
+        loader: micro-batches of this process; those of a step share the videos of `Plan.batch_size`.
+        groups: of parameters, as `parameter_groups` returns them.
+        meter: of the time spent waiting for the loader.
+        validate: from the model to figures, where there is something to validate on; called on every process.
+        score: the figure that says which weights are best; higher is better.
+        title: what the progress bar is called.
+    """
+
+    model: nn.Module
+    loss: Callable[[nn.Module, Batch, int], Tensor]
+    loader: Loader
+    groups: list[dict]
+    meter: Meter
+    validate: Callable[[nn.Module], dict[str, float]] | None = None
+    score: str = ""
+    title: str = "training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        steps: optimiser steps that are done.
+        bad_steps: how many of them were skipped, as the loss or the gradient was not finite.
+        best_step: of the best validation; None without.
+        best_score: its score.
+        seconds: this process worked on it; of the last part only where a run was resumed.
+        interrupted: whether SIGTERM ended it early; the same command goes on from there.
+        weights: all of the model's, gathered on the main process where they are sharded; none when interrupted.
+    """
+
+    steps: int
+    bad_steps: int
+    best_step: int | None
+    best_score: float | None
+    seconds: float
+    interrupted: bool
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict, repr=False)
+
+
+def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
+    """Return the Accelerator for the devices and processes there are.
+
+    Args:
+        run: device, precision, strategy and trackers.
+        folder: the run directory, where trackers write.
+
+    Raises:
+        ValueError: if a strategy is asked for that cannot be had.
+    """
+    from accelerate import Accelerator, DistributedType
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    # Accelerate shares its state in a process; a second run may have another precision, strategy or accumulation.
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    on_cpu = run.device == "cpu"
+    precision = resolve_precision(run)
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "float32" else precision,
+        log_with=list(run.trackers),
+        project_dir=str(folder),
+        fsdp_plugin=_fsdp_plugin() if run.strategy == "fsdp" else None,
+        deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
+        step_scheduler_with_optimizer=False,
+    )
+    if run.strategy == "fsdp" and accelerator.distributed_type is DistributedType.MULTI_CPU:
+        # Accelerate offers FSDP on accelerators only, though PyTorch's works on processors: for trying it out.
+        PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = _fsdp_plugin()
+    if run.strategy == "fsdp" and accelerator.distributed_type is not DistributedType.FSDP:
+        raise ValueError("run.strategy = 'fsdp' needs several processes: start it with `torchrun --nproc-per-node N`")
+    return accelerator
+
+
+def resolve_precision(run: RunSettings) -> str:
+    """Return "float32", "bf16" or "fp16": what "auto" stands for here, or the precision that is asked for."""
+    if run.precision != "auto":
+        return run.precision
+    bf16 = run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16" if bf16 else "float32"
+
+
+def fit(
+    accelerator: "Accelerator", job: Job, plan: Plan, *, folder: Path, run: RunSettings, optim: OptimSettings
+) -> Outcome:
+    """Train, from the start or from the newest checkpoint in the run directory.
+
+    The weights that are returned are those that ``run.final`` asks for, averaged ones with ``optim.ema``.
+
+    Args:
+        accelerator: as ``build_accelerator`` returns it.
+        job: what to train, on what.
+        plan: batches, steps and learning rates.
+        folder: the run directory; checkpoints and metrics go there.
+        run: how to run.
+        optim: how to optimise.
+
+    Raises:
+        CheckpointError: if a checkpoint cannot be written or read; older ones are intact.
+        VideoMAEError: if the loss is not finite for ``run.max_bad_steps`` steps in a row.
+        ValueError: for settings that do not go together.
+    """
+    trainer = _Trainer(accelerator, job, plan, folder, run, optim)
+    return trainer.run_all()
+
+
+class _Trainer:
+    """The state of one run, and its loop."""
+
+    def __init__(
+        self,
+        accelerator: "Accelerator",
+        job: Job,
+        plan: Plan,
+        folder: Path,
+        run: RunSettings,
+        optim: OptimSettings,
+    ) -> None:
+        self.accelerator, self.job, self.plan = accelerator, job, plan
+        self.folder, self.run, self.optim = folder, run, optim
+        self.model, self.optimizer = self._prepare()
+        self.ema = self._make_ema()
+        self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, keep_last=run.keep_last)
+        self.state = self._resume()
+        self.sums = _Sums()
+
+    def run_all(self) -> Outcome:
+        """Run to the end, or until SIGTERM."""
+        began = time.perf_counter()
+        accelerator, state = self.accelerator, self.state
+        purge = {"tensorboard": {"purge_step": state.step + 1}} if "tensorboard" in self.run.trackers else {}
+        accelerator.init_trackers("tensorboard", init_kwargs=purge)
+        log = MetricsLog(self.folder, accelerator, total=self.plan.steps, step=state.step, title=self.job.title)
+        with log, _Termination() as self.termination:
+            while not self._finished() and not self.termination.everywhere:
+                self._run_epoch(log)
+        outcome = Outcome(
+            steps=state.step,
+            bad_steps=state.bad_steps,
+            best_step=state.best_step,
+            best_score=state.best_score,
+            seconds=time.perf_counter() - began,
+            interrupted=self.termination.everywhere,
+            weights={} if self.termination.everywhere else self._final_weights(),
+        )
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        return outcome
+
+    def _prepare(self) -> tuple[nn.Module, Any]:
+        model = self.job.model.train()
+        if self.run.gradient_checkpointing:
+            model.gradient_checkpointing_enable()  # type: ignore[operator]
+        # The position tables, the only buffers, are the same on every process: DDP need not send them around.
+        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            model, [name for name, _ in model.named_buffers()]
+        )
+        if self.run.compile:
+            model.compile()
+        self.accelerator.gradient_accumulation_steps = self.plan.accumulation
+        if self.accelerator.distributed_type == "DEEPSPEED":
+            settings = self.accelerator.state.deepspeed_plugin.deepspeed_config
+            settings["train_micro_batch_size_per_gpu"] = self.plan.per_device_batch
+            settings["gradient_accumulation_steps"] = self.plan.accumulation
+            settings["gradient_clipping"] = self.optim.clip_grad or 0.0
+        optimizer = build_optimizer(self.job.groups, self.optim, self.accelerator.device)
+        return self.accelerator.prepare(model, optimizer)
+
+    def _make_ema(self) -> Ema | None:
+        if self.optim.ema is None:
+            return None
+        if self.accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+            raise ValueError("optim.ema is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
+        ema = Ema(self.job.model, self.optim.ema)
+        self.accelerator.register_for_checkpointing(ema)
+        return ema
+
+    def _resume(self) -> RunState:
+        steps = self.checkpoints.steps()
+        if not steps:
+            return RunState()
+        if self.run.resume == "never":
+            raise CheckpointError(
+                f"{self.folder} has checkpoints up to step {steps[-1]}: name another --out, or go on with "
+                "--run.resume auto"
+            )
+        state = self.checkpoints.load(steps[-1])
+        self.accelerator.step = 0  # counts micro-batches, of which there may be more or fewer to a step now
+        return state
+
+    def _finished(self) -> bool:
+        out_of_patience = self.run.patience is not None and self.state.waited >= self.run.patience
+        return self.state.step >= self.plan.steps or out_of_patience
+
+    def _run_epoch(self, log: MetricsLog) -> None:
+        """Run what is left of the epoch that the state is in, or until SIGTERM."""
+        state, plan = self.state, self.plan
+        epoch, done = divmod(state.step, plan.steps_per_epoch)
+        self.job.loader.sampler.set_epoch(epoch, start_batch=done * plan.accumulation)
+        batches = self.job.meter.track(self.job.loader)
+        for _ in range(min(plan.steps_per_epoch - done, plan.steps - state.step)):
+            self._step(batches, log)
+            log.advance(state.step)
+            last = state.step == plan.steps
+            if state.step % self.run.log_every == 0 or last:
+                log.write(state.step, self._figures())
+            validates = self.job.validate is not None and (self._validation_is_due() or last)
+            if validates:
+                self._validate(log)
+            if validates or last or state.step % self.run.save_every == 0 or self.termination.everywhere:
+                self.checkpoints.save(state)
+            if self._finished() or self.termination.everywhere:
+                return
+
+    def _step(self, batches: Iterator[Batch], log: MetricsLog) -> None:
+        """Make one optimiser step, or skip it where the loss or the gradient is not finite."""
+        state, accelerator = self.state, self.accelerator
+        rate = self.plan.learning_rate(state.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        loss, clips = self._accumulate(batches)
+        norm = self._clip() if math.isfinite(loss) else math.nan
+        good = math.isfinite(loss) and math.isfinite(norm)
+        if good or (accelerator.scaler is not None and math.isfinite(loss)):  # a scaler skips by itself, and adapts
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        if good and self.ema is not None:
+            self.ema.update()
+        state.step += 1
+        state.bad_in_row = 0 if good else state.bad_in_row + 1
+        state.bad_steps += not good
+        self.sums.add(loss, norm, clips, rate, good=good)
+        if not good:
+            log.say(f"step {state.step} is skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
+        if state.bad_in_row >= self.run.max_bad_steps:
+            raise VideoMAEError(
+                f"loss or gradient were not finite for {state.bad_in_row} steps in a row (now step {state.step}): "
+                "lower optim.lr, set optim.clip_grad (such as 1.0), warm up longer, or use run.precision = 'bf16' or "
+                "'float32' in place of 'fp16'. Weights are those before these steps; the checkpoints are intact"
+            )
+
+    def _accumulate(self, batches: Iterator[Batch]) -> tuple[float, int]:
+        """Add up the gradient of a step; return its loss, the mean over all processes, and the number of clips."""
+        accelerator, losses, clips = self.accelerator, [], 0
+        for micro in range(self.plan.accumulation):
+            batch = _to_device(next(batches), accelerator.device)
+            seed = step_seed(self.run.seed, self.state.step, micro, accelerator.process_index)
+            torch.manual_seed(seed)
+            with accelerator.accumulate(self.model):
+                loss = self.job.loss(self.model, batch, seed)
+                flag = loss.new_tensor(float(self.termination.here))
+                shared = accelerator.reduce(torch.stack([loss.detach(), flag]), reduction="mean").tolist()
+                if math.isfinite(shared[0]):
+                    accelerator.backward(loss)
+            losses.append(shared[0])
+            self.termination.everywhere = shared[1] > 0
+            clips += len(batch["pixel_values"]) * accelerator.num_processes
+        return sum(losses) / len(losses), clips
+
+    def _clip(self) -> float:
+        """Clip the gradient and return its norm before that."""
+        largest = math.inf if self.optim.clip_grad is None else self.optim.clip_grad
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
+        if norm is None:  # DeepSpeed does not always tell
+            return 0.0
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def _figures(self) -> dict[str, float]:
+        """Return what the log shows of the steps since its last line."""
+        figures = self.sums.figures() | {
+            "data_share": self.job.meter.share,
+            "memory_gb": memory_used(self.accelerator.device),
+            "epoch": self.state.step / self.plan.steps_per_epoch,
+            "bad_steps": float(self.state.bad_steps),
+        }
+        self.sums = _Sums()
+        self.job.meter.reset()
+        return figures
+
+    def _validation_is_due(self) -> bool:
+        return self.state.step % (self.run.validate_every * self.plan.steps_per_epoch) == 0
+
+    def _validate(self, log: MetricsLog) -> None:
+        state, validate = self.state, self.job.validate
+        if validate is None:
+            return
+        self.model.eval()
+        if self.ema is None:
+            figures = validate(self.model)
+        else:
+            with self.ema.swapped():
+                figures = validate(self.model)
+        self.model.train()
+        log.write(state.step, figures)
+        if state.best_score is None or figures[self.job.score] > state.best_score:
+            state.best_step, state.best_score, state.waited = state.step, figures[self.job.score], 0
+        else:
+            state.waited += 1
+        self.sums.skip_pause()
+
+    def _final_weights(self) -> dict[str, Tensor]:
+        best = self.state.best_step
+        if self.run.final == "best" and best is not None and best != self.state.step:
+            self.checkpoints.load(best)
+        if self.ema is not None:
+            self.ema.swap()
+        return self.accelerator.get_state_dict(self.model)
+
+
+def step_seed(*key: int) -> int:
+    """Return a seed that is a function of the numbers, such as (seed, step, micro-batch, process)."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class _Sums:
+    """What is averaged between two lines of the log."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.clips = 0
+        self.rate = 0.0
+        self.began = time.perf_counter()
+
+    def add(self, loss: float, norm: float, clips: int, rate: float, *, good: bool) -> None:
+        """Take the figures of a step; those of a skipped one are only counted."""
+        self.clips += clips
+        self.rate = rate
+        if good:
+            self.losses.append(loss)
+            self.norms.append(norm)
+
+    def skip_pause(self) -> None:
+        """Do not count the time of a validation."""
+        self.began, self.clips = time.perf_counter(), 0
+
+    def figures(self) -> dict[str, float]:
+        """Return the means."""
+        return {
+            "loss": float(np.mean(self.losses)) if self.losses else math.nan,
+            "lr": self.rate,
+            "grad_norm": float(np.mean(self.norms)) if self.norms else math.nan,
+            "clips_per_s": self.clips / (time.perf_counter() - self.began),
+        }
+
+
+class _Termination:
+    """Notices SIGTERM, with which schedulers announce that they take a machine away.
+
+    Attributes:
+        here: whether this process was told.
+        everywhere: whether any process was, as all of them know after a step.
+    """
+
+    def __init__(self) -> None:
+        self.here = self.everywhere = False
+        self.owner = os.getpid()
+
+    def __enter__(self) -> Self:
+        # Only the main thread may set handlers; elsewhere SIGTERM stays what it was.
+        self.installed = threading.current_thread() is threading.main_thread()
+        if self.installed:
+            self.previous = signal.signal(signal.SIGTERM, self._notice)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.installed:
+            signal.signal(signal.SIGTERM, self.previous)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.owner:  # a worker of the loader, forked with this handler
+            os._exit(EXIT_PREEMPTED)
+        self.here = True
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+def _fsdp_plugin() -> Any:
+    from accelerate import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    # It warns of outputs that are views, lest someone changes them in place; nobody here does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=[_SHARDED_BLOCK],
+        # Inputs are pixels, from which the targets are made: they stay float32, and autocast does the rest.
+        mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False),
+    )
+
+
+def _deepspeed_plugin() -> Any:
+    from accelerate import DeepSpeedPlugin
+
+    try:
+        return DeepSpeedPlugin(zero_stage=2)
+    except ImportError as error:
+        raise ValueError("run.strategy = 'deepspeed' needs DeepSpeed: pip install deepspeed") from error
