@@ -4,8 +4,8 @@
     python benchmarks/loader.py --soak 2000
 
 The work: 16 frames, stride 4, MultiScaleCrop to 224, normalised float32 batches in the main process. The videos: H.264,
-340x256, 10 s at 30 frames per second, x264's default settings; made here, of generated content or of ``--clip``. In files
-prepared at 7.5 frames per second a clip is 16 frames in a row: as long, but it can begin at every fourth frame only.
+340x256, 10 s at 30 frames per second, x264's default settings; made here, of generated content or of ``--clip``. Where
+they are prepared at 7.5 frames per second, 16 frames in a row last as long, but can begin at every fourth frame only.
 
 All loaders take turns within a round, so that a slow moment of the machine meets all; a ratio is that of one round, and
 the median over the rounds is printed. Processor time per clip, of all processes, is printed beside it, as it does not

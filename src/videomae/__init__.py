@@ -19,6 +19,7 @@ _PUBLIC = {
     ),
     "videomae.models.masking": ("frame_mask", "random_mask", "running_cell_mask", "tube_mask"),
     "videomae.models.videomae": ("VideoMAEForPreTraining", "VideoMAEForVideoClassification", "VideoMAEModel"),
+    "videomae.tasks.check": ("check",),
     "videomae.tasks.convert": ("convert",),
     "videomae.tasks.evaluate": ("evaluate",),
     "videomae.tasks.predict": ("VideoClassifier",),

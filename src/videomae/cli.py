@@ -12,6 +12,8 @@ from videomae.errors import VideoMAEError
 COMMANDS = {
     "quickstart": ("quickstart", "QuickstartSettings", "see it work: make videos, train a small model, predict"),
     "predict": ("predict", "PredictSettings", "say what videos show"),
+    "check": ("check", "CheckSettings", "look at every video of a data set and say what to do about it"),
+    "prepare": ("prepare", "PrepareSettings", "re-encode a data set to small files for fast random access"),
     "evaluate": ("evaluate", "EvaluateSettings", "measure a model on labelled videos"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }

@@ -51,6 +51,7 @@ def test_imports_go_down_only(file):
         ("import videomae; videomae.VideoMAEConfig()", {"torch", "av"}),
         ("import videomae; videomae.VideoReader", {"torch"}),
         ("import videomae.tasks.predict, videomae.tasks.convert, videomae.tasks.quickstart", {"torch"}),
+        ("import videomae.tasks.pretrain, videomae.tasks.finetune", {"torch", "accelerate"}),
         ("import videomae; videomae.VideoMAEForVideoClassification, videomae.VideoMAEImageProcessor", {"torchvision"}),
     ],
 )

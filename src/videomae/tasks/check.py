@@ -144,9 +144,7 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the thumbnails, ready for JSON."""
         left_out = {"fingerprint", "thumbnail", "file"}
-        names = [
-            field.name for field in dataclasses.fields(next(iter(self.facts.values()))) if field.name not in left_out
-        ]
+        names = [field.name for field in dataclasses.fields(VideoFacts) if field.name not in left_out]
         return {
             "data": self.data,
             "summary": self.summary,

@@ -138,7 +138,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
 
     Args:
         settings: what to learn from, and how; the run directory ends up with settings.toml, metrics.jsonl,
-            checkpoints/, tensorboard/ and model/.
+            checkpoints/, logs/ and model/.
 
     Raises:
         DataError: if the videos cannot be used, or lack labels.

@@ -95,7 +95,7 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
 
     Args:
         settings: what to learn from, and how; the run directory ends up with settings.toml, metrics.jsonl,
-            checkpoints/, tensorboard/ and model/.
+            checkpoints/, logs/ and model/.
 
     Raises:
         DataError: if the videos cannot be used.

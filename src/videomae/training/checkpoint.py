@@ -71,7 +71,8 @@ class Checkpoints:
         main = self.accelerator.is_main_process
         try:
             if main:
-                shutil.rmtree(aside, ignore_errors=True)
+                for left_over in self.folder.glob(".step-*"):
+                    shutil.rmtree(left_over)
                 aside.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
             self.accelerator.save_state(str(aside))
@@ -79,7 +80,6 @@ class Checkpoints:
             if main:
                 write_json(aside / _STATE, dataclasses.asdict(state))
                 _flush_tree(aside)
-                shutil.rmtree(final, ignore_errors=True)
                 aside.rename(final)
                 _flush(self.folder)
                 self._remove_old(state)

@@ -75,4 +75,4 @@ def estimate(
 
 def _is_attention(tensor: Tensor) -> bool:
     """Tell attention weights (H, N, N), which fused kernels do not keep, from tokens and heads up to 128 wide."""
-    return tensor.ndim == 3 and tensor.shape[0] > 1 and min(tensor.shape[1:]) > 128
+    return tensor.shape[:-2].numel() > 1 and min(tensor.shape[-2:]) > 128

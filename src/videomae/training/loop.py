@@ -116,11 +116,18 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
         folder: the run directory, where trackers write.
 
     Raises:
-        ValueError: if a strategy is asked for that cannot be had.
+        ValueError: if a strategy or a tracker is asked for that cannot be had.
     """
     from accelerate import Accelerator, DistributedType
     from accelerate.state import AcceleratorState, GradientState, PartialState
+    from accelerate.tracking import get_available_trackers
 
+    available = [str(tracker.value) for tracker in get_available_trackers()]
+    if missing := [name for name in run.trackers if name not in available]:
+        raise ValueError(
+            f"run.trackers: {missing[0]!r} is not installed, or Accelerate does not know it; there is "
+            f"{', '.join(available) or 'none'}"
+        )
     # Accelerate shares its state in a process; a second run may have another precision, strategy or accumulation.
     AcceleratorState._reset_state()
     GradientState._reset_state()
@@ -129,8 +136,8 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision="no" if precision == "float32" else precision,
-        log_with=list(run.trackers),
-        project_dir=str(folder),
+        log_with=list(run.trackers) or None,
+        project_dir=str(folder / "logs"),
         fsdp_plugin=_fsdp_plugin() if run.strategy == "fsdp" else None,
         deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
         step_scheduler_with_optimizer=False,
@@ -201,7 +208,7 @@ class _Trainer:
         began = time.perf_counter()
         accelerator, state = self.accelerator, self.state
         purge = {"tensorboard": {"purge_step": state.step + 1}} if "tensorboard" in self.run.trackers else {}
-        accelerator.init_trackers("tensorboard", init_kwargs=purge)
+        accelerator.init_trackers("videomae", init_kwargs=purge)
         log = MetricsLog(self.folder, accelerator, total=self.plan.steps, step=state.step, title=self.job.title)
         with log, _Termination() as self.termination:
             while not self._finished() and not self.termination.everywhere:

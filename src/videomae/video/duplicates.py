@@ -30,7 +30,7 @@ MIN_MOTION = 0.1  # grey levels; what moves less is rounding
 QUERIES = 2
 MIN_CANDIDATE = 0.75
 COARSE = 4  # slots and cells on a side of a coarse window
-WINDOWS_IN_BLOCK = 1 << 16
+WINDOWS_IN_BLOCK, QUERIES_IN_BLOCK = 1 << 14, 1 << 11
 
 Fingerprint = NDArray[np.floating]  # (S, 8, 8)
 Floats = NDArray[np.float32]
@@ -91,8 +91,8 @@ def _similarity_at(a: Fingerprint, b: Fingerprint, shift: float) -> float:
 
 def _smooth(video: Fingerprint) -> Floats:
     """Blur over three slots: copies that begin between two slots of the original stay alike."""
-    video = video.astype(np.float32)
-    return (video[:-2] + 2 * video[1:-1] + video[2:]) / 4 if len(video) > 2 else video.mean(0, keepdims=True)
+    exact: Floats = video.astype(np.float32)
+    return exact if len(exact) < 3 else 0.25 * exact[:-2] + 0.5 * exact[1:-1] + 0.25 * exact[2:]
 
 
 def _correlation(a: NDArray, b: NDArray) -> float:
@@ -113,17 +113,16 @@ def _moving_candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int
             owners.append(number)
             starts.append(start)
             motion[max(start - WINDOW + 1, 0) : start + WINDOW] = 0
-    if not queries:
-        return
-    query_windows = np.stack(queries)  # (Q, D)
     for first, block in _blocks(prints):
-        ends = np.cumsum([len(windows) for windows in block])
-        scores = query_windows @ np.concatenate(block).T  # (Q, V)
-        for number, (begin, end) in enumerate(pairwise([0, *ends.tolist()]), start=first):
-            of_video = scores[:, begin:end]
-            for query in np.flatnonzero(of_video.max(1) >= MIN_CANDIDATE).tolist():
-                if owners[query] != number:
-                    yield owners[query], number, starts[query] - int(of_video[query].argmax())
+        windows = np.concatenate(block)
+        ends = np.cumsum([len(of_video) for of_video in block]).tolist()
+        for begin in range(0, len(queries), QUERIES_IN_BLOCK):
+            scores = np.stack(queries[begin : begin + QUERIES_IN_BLOCK]) @ windows.T  # (Q, V)
+            for number, (left, right) in enumerate(pairwise([0, *ends]), start=first):
+                of_video = scores[:, left:right]
+                for query in np.flatnonzero(of_video.max(1) >= MIN_CANDIDATE).tolist():
+                    if owners[begin + query] != number:
+                        yield owners[begin + query], number, starts[begin + query] - int(of_video[query].argmax())
 
 
 def _blocks(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, list[Floats]]]:
@@ -131,9 +130,8 @@ def _blocks(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, list[Floats]]]
     block: list[Floats] = []
     held = first = 0
     for number, video in enumerate(prints):
-        windows = _windows(video)[0]
-        block.append(windows)
-        held += len(windows)
+        block.append(_windows(video)[0])
+        held += len(block[-1])
         if held >= WINDOWS_IN_BLOCK:
             yield first, block
             block, held, first = [], 0, number + 1

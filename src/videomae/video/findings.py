@@ -20,6 +20,7 @@ ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 # Where the boundaries lie that no standard gives.
 MISSING_SHARE, MISSING_SECONDS = 0.01, 0.5  # of the frames, or of the time, that a header may promise too much
 EMPTY_SHARE = 0.9  # of the frames of a video that is called black, plain or still
+STILL_SECONDS = 0.5  # in less time, little moves anywhere
 SMALL_SIDE = 112  # pixels, half of what the published models take
 ELONGATED = 3.0  # long over short side: a centre crop shows a third of the picture
 UNBALANCED, VERY_UNBALANCED = 3.0, 10.0  # largest over smallest class
@@ -229,7 +230,7 @@ _RULES = (
         "Look at them: a still picture teaches nothing about motion. Remove them unless stillness is the class.",
         lambda video: (
             f"{video.still_share:.0%} of {video.duration:.1f} s"
-            if video.still_share >= EMPTY_SHARE > video.blank_share
+            if video.still_share >= EMPTY_SHARE > video.blank_share and video.duration >= STILL_SECONDS
             else None
         ),
     ),
@@ -373,7 +374,7 @@ def _duplicate_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts], *,
 
     for is_near, severity, prefix, noun in ((False, ERROR, "", "Copies"), (True, WARNING, "near-", "Near copies")):
         chosen = [group for group in copies if (group.kind == "near-duplicates") == is_near]
-        by_split = [(group, sorted({sample.split or "-" for sample in group.samples})) for group in chosen]
+        by_split = [(group, sorted({sample.split for sample in group.samples if sample.split})) for group in chosen]
         if items := tuple(_item(group, names) for group, names in by_split if len(names) > 1):
             advice = "Remove them from one side: a model is tested on what it was trained on, and scores look too good."
             yield Finding(f"{prefix}split-leak", severity, f"{noun} on both sides of a split", advice, items)
@@ -404,16 +405,14 @@ def _near_copies(samples: Sequence[Sample], facts: Mapping[Path, VideoFacts]) ->
             firsts.setdefault((facts[sample.file].content, sample.start, sample.end), sample)
     compared = list(firsts.values())
     pairs = near_duplicates([_fingerprint(sample, facts[sample.file]) for sample in compared])
-    group_of = {i: {i} for pair in pairs for i in pair[:2]}
+    groups: dict[int, set[int]] = {}  # of every video that is like another: all that are linked with it
     for i, j, _ in pairs:
-        if group_of[i] is not group_of[j]:
-            group_of[i] |= group_of[j]
-            group_of |= dict.fromkeys(group_of[j], group_of[i])
-    for number, group in sorted(group_of.items()):
-        if number == min(group):
-            found = [value for i, _, value in pairs if i in group]
-            how = f"similarity {min(found):.3f}" + (f" to {max(found):.3f}" if len(found) > 1 else "")
-            yield _Copies("near-duplicates", tuple(compared[i] for i in sorted(group)), how)
+        joined = groups.get(i, {i}) | groups.get(j, {j})
+        groups |= dict.fromkeys(joined, joined)
+    for group in sorted({min(group): sorted(group) for group in groups.values()}.values()):
+        values = [value for i, _, value in pairs if i in group]
+        how = f"similarity {min(values):.3f}" + (f" to {max(values):.3f}" if len(values) > 1 else "")
+        yield _Copies("near-duplicates", tuple(compared[i] for i in group), how)
 
 
 def _fingerprint(sample: Sample, video: VideoFacts) -> np.ndarray:
@@ -471,7 +470,7 @@ def _source_findings(manifest: Manifest) -> Iterator[Finding]:
     if manifest.splits:
         items = []
         for group in sources:
-            if len(splits := Counter(sample.split or "-" for sample in group)) > 1:
+            if len(splits := Counter(sample.split for sample in group if sample.split)) > 1:
                 source = group[0].group or group[0].path
                 detail = f"source {source}: " + ", ".join(f"{n} in {split}" for split, n in sorted(splits.items()))
                 items.append(Item(tuple(sample.path for sample in group), detail))
@@ -522,6 +521,8 @@ def _class_findings(manifest: Manifest) -> Iterator[Finding]:
         yield Finding("missing-class", WARNING, "Classes that a split lacks", advice, tuple(lacking))
     split = "train" if "train" in count else next(iter(count))
     present = [(label, n) for label, n in count[split].most_common() if label is not None]
+    if not present:
+        return
     (most, large), (least, small) = present[0], present[-1]
     if large >= UNBALANCED * small:
         severity = WARNING if large >= VERY_UNBALANCED * small else NOTE

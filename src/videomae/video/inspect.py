@@ -35,10 +35,10 @@ from videomae.errors import VideoError
 from videomae.video.reader import VideoReader
 
 # All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
-# average over so many pixels that noise and compression vanish.
+# average over so many pixels that noise and compression all but vanish. For motion, cells are twice as large.
 PICTURE_SIDE = 32
 # Grey levels (0-255). Frames that differ by no more in any cell are the same picture; one whose cells span no more is
-# of one colour; one that nowhere is brighter is black. Re-encoding at low quality moves a cell by 1 or 2.
+# of one colour; one that nowhere is brighter is black.
 SAME_LEVELS, PLAIN_LEVELS, BLACK_LEVEL = 3, 6, 32
 
 # A fingerprint: 8 x 8 grey cells, averaged over each 1/8 s, of the first 64 s.
@@ -251,7 +251,7 @@ class _Content:
         self.components: Sequence[VideoFormatComponent] = ()
         self.digest = hashlib.sha256()
         self.shrink = VideoReformatter()
-        self.still_picture = np.full((PICTURE_SIDE, PICTURE_SIDE), -1000, np.int16)  # unlike any
+        self.still_picture = np.full((CELLS * 2, CELLS * 2), -1000.0)  # unlike any
         self.cells = np.zeros((MAX_SLOTS, CELLS, CELLS))
         self.frames_in_slot = np.zeros(MAX_SLOTS, np.int64)
 
@@ -302,15 +302,16 @@ class _Content:
         self.black += is_black
         self.blank += is_black or bool(np.ptp(picture) <= PLAIN_LEVELS)
         # Compared with the first frame of the stretch: slow motion adds up.
-        if np.abs(picture - self.still_picture).max() <= SAME_LEVELS:
+        coarse = _pool(picture, CELLS * 2)
+        if np.abs(coarse - self.still_picture).max() <= SAME_LEVELS:
             self.still += 1
         else:
-            self.still, self.still_picture = 1, picture
+            self.still, self.still_picture = 1, coarse
         self.longest_still = max(self.longest_still, self.still)
 
         slot = int(self.seconds(self.num_frames) * SLOTS_PER_SECOND)
         if slot < MAX_SLOTS:
-            self.cells[slot] += picture.reshape(CELLS, PICTURE_SIDE // CELLS, CELLS, -1).mean((1, 3))
+            self.cells[slot] += _pool(picture, CELLS)
             self.frames_in_slot[slot] += 1
 
     def _fingerprint(self) -> NDArray[np.float16]:
@@ -319,6 +320,10 @@ class _Content:
         means = self.cells[filled] / self.frames_in_slot[filled, None, None]
         shown = np.searchsorted(filled, np.arange(filled[-1] + 1), side="right") - 1
         return means.astype(np.float16)[shown]
+
+
+def _pool(picture: NDArray[Any], side: int) -> NDArray[Any]:
+    return picture.reshape(side, len(picture) // side, side, -1).mean((1, 3))
 
 
 def _checksums(frame: VideoFrame) -> Iterator[int]:
@@ -415,7 +420,7 @@ class _Inspector:
 def _start() -> "subprocess.Popen[bytes]":
     """Start a process that answers `_ask`; unlike those of multiprocessing, it does not import the caller's script."""
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import _serve; _serve()"],
+        [sys.executable, "-c", _PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
@@ -461,3 +466,4 @@ def _inspect_safely(file: str | Path, thumbnail: bool) -> VideoFacts:
 
 
 _READY = "ready"
+_PROGRAM = f"from {__name__} import _serve; _serve()"

@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from videomae.errors import VideoError
+from videomae.video.torchcodec import TorchCodec
 
 ON_ERROR = ("raise", "truncate")
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error
@@ -57,7 +58,7 @@ class VideoReader:
         threads: decoding threads; by default one per processor, at most 8. Use 1 in workers of a data loader.
         on_error: ``"raise"``, or ``"truncate"`` to keep the frames before the first damage: the video then ends there.
             Finding the damage costs decoding the whole file when it is opened.
-        backend: the decoding library, ``"pyav"``.
+        backend: the decoding library, ``"pyav"``, or ``"torchcodec"`` where that is installed.
 
     Attributes:
         name: the path, as errors give it.
@@ -515,7 +516,7 @@ class _PyAV:
         )
 
 
-_BACKENDS = {"pyav": _PyAV}
+_BACKENDS: dict[str, Any] = {"pyav": _PyAV, "torchcodec": TorchCodec}
 
 
 def _open_container(source: str | BinaryIO, name: str) -> InputContainer:

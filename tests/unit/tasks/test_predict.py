@@ -100,7 +100,7 @@ def test_several_clips_or_one_frame_are_not_a_video(place):
 def test_a_bad_processor_file_is_an_error_and_not_replaced(place, content, tmp_path):
     VideoMAEForVideoClassification(CONFIG).save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(content)
-    with pytest.raises(CheckpointError, match="ViTImageProcessor|as JSON"):
+    with pytest.raises(CheckpointError, match=r"ViTImageProcessor|as JSON"):
         VideoClassifier.from_pretrained(tmp_path, device="cpu")
 
 

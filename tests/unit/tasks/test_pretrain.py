@@ -1,0 +1,120 @@
+"""Pre-training learns, goes on from checkpoints, and leaves a directory that others load."""
+
+import json
+
+import pytest
+import torch
+
+from training_runs import run, settings, write_data
+from videomae.config import IMAGENET_MEAN
+from videomae.errors import CheckpointError, DataError
+from videomae.models.videomae import VideoMAEForPreTraining
+from videomae.tasks import pretrain
+from videomae.training.metrics_log import read_metrics
+from videomae.video.processors import VideoMAEImageProcessor
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("pretrain"))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    run("pretrain", data, out, "--run.epochs", "30", "--run.trackers", "tensorboard", "--clips.clips-per-video", "2")
+    return out
+
+
+def test_the_loss_falls_and_everything_is_recorded(trained):
+    lines = read_metrics(trained)
+    losses = [line["loss"] for line in lines]
+    assert sum(losses[-10:]) < 0.99 * sum(losses[:10])
+    wanted = {"step", "loss", "lr", "grad_norm", "clips_per_s", "data_share", "memory_gb", "epoch", "bad_steps"}
+    assert wanted <= lines[-1].keys()
+    assert (trained / "settings.toml").exists()
+    assert list((trained / "logs" / "videomae").iterdir())
+
+
+def test_the_model_directory_is_complete(trained):
+    config = json.loads((trained / "model" / "config.json").read_text())
+    assert config["use_mean_pooling"] is False
+    assert tuple(config["image_mean"]) == IMAGENET_MEAN
+    assert VideoMAEForPreTraining.from_pretrained(trained / "model").config.num_frames == 4
+    processor = VideoMAEImageProcessor.from_pretrained(trained / "model")
+    assert (processor.crop_size["height"], processor.image_mean) == (16, IMAGENET_MEAN)
+
+
+def test_transformers_loads_the_model_directory(trained):
+    transformers = pytest.importorskip("transformers", reason="the oracle of this test")
+    theirs = transformers.VideoMAEForPreTraining.from_pretrained(trained / "model").eval()
+    ours = VideoMAEForPreTraining.from_pretrained(trained / "model")
+    pixels = torch.randn(1, 4, 3, 16, 16)
+    mask = torch.tensor([[True, False, True, False] * 2])
+    torch.testing.assert_close(
+        ours(pixels, mask).logits, theirs(pixels, bool_masked_pos=mask).logits, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_it_goes_on_from_a_checkpoint_with_its_statistics(data, trained, tmp_path):
+    own = ("--augment.mean", "0.4", "0.4", "0.4", "--augment.std", "0.2", "0.2", "0.2")
+    run("pretrain", data, tmp_path / "first", *own, "--run.steps", "1")
+    sizes = [f"--model.{name.replace('_', '-')}=None" for name in settings("pretrain", data, "x").model.overrides()]
+    options = (
+        "--init",
+        str(tmp_path / "first" / "model"),
+        *sizes,
+        "--run.steps",
+        "1",
+        "--optim.lr",
+        "0",
+        "--optim.min-lr",
+        "0",
+    )
+    run("pretrain", data, tmp_path / "second", *options)
+    model = VideoMAEForPreTraining.from_pretrained(tmp_path / "second" / "model")
+    assert model.config.image_mean == (0.4, 0.4, 0.4)
+    first = VideoMAEForPreTraining.from_pretrained(tmp_path / "first" / "model")
+    torch.testing.assert_close(model.state_dict(), first.state_dict())
+    with pytest.raises(ValueError, match="brings its own size: leave out model"):
+        run("pretrain", data, tmp_path / "third", *options, "--model.preset", "tiny")
+
+
+def test_masks_come_by_name_and_the_decoder_may_have_one(data):
+    chosen = settings("pretrain", data, "x", "--mask.decoder", "running_cell", "--model.image-size", "32")
+    _, config, _ = pretrain.plan_model(chosen)
+    masks = pretrain.mask_function(chosen.mask, config)(torch.Generator().manual_seed(0))
+    assert masks.shape == (2, config.num_tubelets)
+    assert pretrain.mask_arguments(masks[None]) == {"num_masked": 16, "num_decoder_masked": 16}
+    assert pretrain.split_masks(masks[None, :1].squeeze(1)).keys() == {"bool_masked_pos"}
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    chosen = settings("pretrain", data, out, "--dry-run", "--model.image-size", "32", "--run.gradient-checkpointing")
+    assert pretrain.main(chosen) == 0
+    shown = capsys.readouterr().out
+    assert "batch 4 videos = 4 x 1 accumulated x 1 processes; 6 steps, 3 an epoch" in shown
+    assert "GFLOPs per clip forward" in shown
+    assert "memory per process, estimated" in shown
+    assert "learning rate by step" in shown
+    assert not out.exists()
+
+
+def test_the_settings_can_be_printed(data, capsys):
+    assert pretrain.main(settings("pretrain", data, "x", "--print-config", "--mask.ratio", "0.75")) == 0
+    assert "ratio = 0.75" in capsys.readouterr().out
+
+
+def test_faulty_requests_are_refused(data, trained, tmp_path):
+    with pytest.raises(DataError, match="no video is in split 'nowhere'"):
+        run("pretrain", data, tmp_path / "a", "--clips.train-split", "nowhere")
+    with pytest.raises(ValueError, match=r"augment\.mean and augment\.std go together"):
+        run("pretrain", data, tmp_path / "b", "--augment.mean", "0.5", "0.5", "0.5")
+    with pytest.raises(ValueError, match="'wandbb' is not installed"):
+        run("pretrain", data, tmp_path / "c", "--run.trackers", "wandbb")
+    with pytest.raises(ValueError, match="needs several processes"):
+        run("pretrain", data, tmp_path / "d", "--run.strategy", "fsdp")
+    with pytest.raises(CheckpointError):
+        run("pretrain", data, tmp_path / "e", "--init", str(tmp_path / "nothing"))
+    assert list(tmp_path.iterdir()) == []

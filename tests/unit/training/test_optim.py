@@ -1,0 +1,125 @@
+"""Which parameters decay and how fast each layer learns, against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from videomae.config import VideoMAEConfig
+from videomae.errors import DataError
+from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae.training.optim import Ema, layer_of, parameter_groups
+from videomae.training.plan import Plan
+from videomae.training.settings import OptimSettings, RunSettings
+
+CONFIG = VideoMAEConfig(
+    image_size=16,
+    patch_size=8,
+    num_frames=4,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    decoder_hidden_size=8,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=2,
+    decoder_intermediate_size=16,
+)
+
+
+def names_by_group(model, **options) -> dict[tuple[float, float], set[str]]:
+    """The names of the parameters by (weight decay, learning rate scale)."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        (group["weight_decay"], round(group["lr_scale"], 6)): {names[id(p)] for p in group["params"]}
+        for group in parameter_groups(model, depth=2, **options)
+    }
+
+
+def test_vectors_and_the_mask_token_do_not_decay():
+    groups = names_by_group(VideoMAEForPreTraining(CONFIG.replace(use_mean_pooling=False)), weight_decay=0.05)
+    assert set(groups) == {(0.05, 1.0), (0.0, 1.0)}
+    assert all(name.endswith("weight") for name in groups[0.05, 1.0])
+    assert "videomae.patch_embed.proj.weight" in groups[0.05, 1.0]
+    free = groups[0.0, 1.0]
+    assert {"mask_token", "videomae.norm.weight", "decoder.head.bias", "videomae.blocks.0.attn.q_bias"} <= free
+    assert not any(".mlp." in name and name.endswith("weight") for name in free)
+
+
+def test_layers_learn_slower_towards_the_input():
+    """Three steps of 0.5 lie between the head and the patch embedding of a model with two blocks (v1's numbering)."""
+    groups = names_by_group(VideoMAEForVideoClassification(CONFIG), weight_decay=0.05, layer_decay=0.5)
+    assert set(groups) == {(decay, scale) for decay in (0.05, 0.0) for scale in (0.125, 0.25, 0.5, 1.0)}
+    assert groups[0.05, 0.125] == {"videomae.patch_embed.proj.weight"}
+    assert groups[0.0, 0.125] == {"videomae.patch_embed.proj.bias"}
+    assert all(name.startswith("videomae.blocks.0.") for name in groups[0.05, 0.25] | groups[0.0, 0.25])
+    assert all(name.startswith("videomae.blocks.1.") for name in groups[0.05, 0.5] | groups[0.0, 0.5])
+    assert groups[0.05, 1.0] == {"classifier.weight"}
+    assert groups[0.0, 1.0] == {"classifier.bias", "fc_norm.weight", "fc_norm.bias"}
+    assert layer_of("videomae.norm.weight", 2) == 3
+
+
+def test_frozen_parameters_are_in_no_group():
+    model = VideoMAEForVideoClassification(CONFIG)
+    model.videomae.requires_grad_(False)
+    groups = names_by_group(model, weight_decay=0.05)
+    assert set.union(*groups.values()) == {"classifier.weight", "classifier.bias", "fc_norm.weight", "fc_norm.bias"}
+
+
+def test_the_average_of_the_weights_follows_them():
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    ema = Ema(model, 0.75)
+    model.weight.data.fill_(5.0)
+    ema.update()
+    with ema.swapped():
+        assert model.weight.item() == 2.0
+    assert model.weight.item() == 5.0
+    ema.update()
+    assert ema.state_dict()["weight"].item() == 2.75
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Ema(model, 1.0)
+
+
+# ---- the plan
+
+
+def make_plan(run=None, optim=None, *, num_videos=100, world_size=1) -> Plan:
+    run = {"epochs": 5, "batch_size": 10} | (run or {})
+    optim = {"warmup_epochs": 1} | (optim or {})
+    return Plan.make(RunSettings(**run), OptimSettings(**optim), num_videos=num_videos, world_size=world_size)
+
+
+def test_the_schedule_is_a_line_and_a_cosine():
+    """v1: numpy's linspace from 0 to lr over the warm-up, then half a cosine over the other steps."""
+    plan = make_plan(optim={"lr": 1.0, "min_lr": 0.1, "scale_lr": False})
+    assert (plan.steps, plan.warmup_steps) == (50, 10)
+    rates = [plan.learning_rate(step) for step in range(50)]
+    expected = [i / 9 for i in range(10)] + [0.1 + 0.45 * (1 + math.cos(math.pi * i / 40)) for i in range(40)]
+    assert rates == pytest.approx(expected)
+    assert rates[9] == rates[10] == 1.0
+    assert rates[30] == pytest.approx(0.55)
+
+
+def test_the_learning_rate_grows_with_the_batch():
+    plan = make_plan({"batch_size": 64}, {"lr": 1e-3, "min_lr": 1e-5}, num_videos=640)
+    assert (plan.lr, plan.min_lr) == (2.5e-4, 2.5e-6)
+    assert "learning rate 0.00025" in plan.describe()
+
+
+@pytest.mark.parametrize(
+    ("per_device", "world_size", "accumulation"), [(None, 1, 1), (None, 2, 1), (2, 1, 6), (3, 2, 2)]
+)
+def test_the_batch_is_the_same_on_any_number_of_devices(per_device, world_size, accumulation):
+    plan = make_plan({"batch_size": 12, "per_device_batch": per_device}, world_size=world_size)
+    assert (plan.batch_size, plan.accumulation) == (12, accumulation)
+    assert (plan.steps_per_epoch, plan.lr) == (8, make_plan({"batch_size": 12}).lr)
+
+
+def test_a_plan_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="got 10 for 4 x 1"):
+        make_plan({"per_device_batch": 4})
+    with pytest.raises(DataError, match=r"3 videos do not fill one step of run\.batch_size = 10"):
+        make_plan(num_videos=3)
+    with pytest.raises(ValueError, match=r"of which 60 are to warm up: set run\.epochs"):
+        make_plan(optim={"warmup_epochs": 6})

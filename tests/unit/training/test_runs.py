@@ -1,0 +1,190 @@
+"""Runs survive: kills, preemption, full disks; and any number of processes learns the same."""
+
+import itertools
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+from training_runs import run, start, weights, write_data
+from videomae.errors import CheckpointError, VideoMAEError
+from videomae.models.videomae import VideoMAEForPreTraining
+from videomae.training import loop
+from videomae.training.checkpoint import list_steps
+from videomae.training.metrics_log import MetricsLog, read_metrics
+
+# Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
+PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
+FINETUNE = ("--run.per-device-batch", "2", "--run.save-every", "2", "--head.drop-path", "0.5", "--head.dropout", "0.2")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the other processes: sums over several threads may round differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_same_bits(out, other):
+    ours, theirs = weights(out), weights(other)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# ---- kills
+
+KILLS = {
+    # In the middle of an epoch of three steps, one step after the last checkpoint.
+    "pretrain": "import os; from videomae.training.metrics_log import MetricsLog as C; "
+    "C.advance = lambda self, step: step == 5 and os.kill(os.getpid(), 9)",
+    # While a checkpoint is being written.
+    "finetune": "import os; from accelerate import Accelerator as C; save = C.save_state; "
+    "C.save_state = lambda self, d: (save(self, d), d.endswith('4') and os.kill(os.getpid(), 9))",
+}
+
+
+@pytest.mark.parametrize(("task", "options"), [("pretrain", PRETRAIN), ("finetune", FINETUNE)])
+def test_a_killed_run_ends_with_the_same_bits(data, tmp_path, task, options):
+    run(task, data, tmp_path / "whole", *options)
+    start(task, data, tmp_path / "killed", *options, line=KILLS[task])
+    assert not (tmp_path / "killed" / "model").exists()
+    assert list_steps(tmp_path / "killed" / "checkpoints")[-1] in (3, 4)
+    run(task, data, tmp_path / "killed", *options)
+    assert_same_bits(tmp_path / "killed", tmp_path / "whole")
+    steps = [line["step"] for line in read_metrics(tmp_path / "killed") if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(data, tmp_path, monkeypatch):
+    run("pretrain", data, tmp_path / "whole", *PRETRAIN)
+    clip = loop._Trainer._clip
+
+    def clip_and_be_told(self):
+        if self.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return clip(self)
+
+    monkeypatch.setattr(loop._Trainer, "_clip", clip_and_be_told)
+    result = run("pretrain", data, tmp_path / "told", *PRETRAIN, "--run.save-every", "100")
+    assert result.interrupted
+    assert result.model is None
+    assert result.steps == 4  # told during the third step, all processes know after the fourth
+    assert list_steps(tmp_path / "told" / "checkpoints") == [4]
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    run("pretrain", data, tmp_path / "told", *PRETRAIN, "--run.save-every", "100")
+    assert_same_bits(tmp_path / "told", tmp_path / "whole")
+
+
+def test_a_finished_run_stays_as_it_is(data, tmp_path):
+    first = run("pretrain", data, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    again = run("pretrain", data, tmp_path / "run")
+    assert (first.steps, again.steps) == (6, 6)
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(tmp_path / "run").items())
+
+
+def test_other_settings_are_refused_and_named(data, tmp_path):
+    run("pretrain", data, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"other settings: optim\.lr was 0\.01, is 0\.5\. Name another --out"):
+        run("pretrain", data, tmp_path / "run", "--optim.lr", "0.5")
+    with pytest.raises(CheckpointError, match="has checkpoints up to step 6: name another --out"):
+        run("pretrain", data, tmp_path / "run", "--run.resume", "never")
+    run("pretrain", data, tmp_path / "run", "--run.log-every", "3", "--run.per-device-batch", "1")
+
+
+def test_the_newest_checkpoints_and_the_best_one_stay(data, tmp_path):
+    run("finetune", data, tmp_path / "run", "--run.save-every", "1", "--run.keep-last", "1")
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json").read_text())
+    assert set(list_steps(tmp_path / "run" / "checkpoints")) == {6, state["best_step"]}
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_intact(data, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="limits the size of files the way POSIX does")
+    run("pretrain", data, tmp_path / "whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    advance = MetricsLog.advance
+
+    def fill_disk(self, step):
+        if step == 3:  # files may not grow any more: as good as a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        advance(self, step)
+
+    monkeypatch.setattr(MetricsLog, "advance", fill_disk)
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"the checkpoint of step 4 .* That of step 2 is intact\. .* Make room"
+        ):
+            run("pretrain", data, tmp_path / "full", "--run.save-every", "2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()] == ["step-00000002"]
+    run("pretrain", data, tmp_path / "full", "--run.save-every", "2")
+    assert_same_bits(tmp_path / "full", tmp_path / "whole")
+
+
+def test_an_unwritable_directory_is_said_at_the_start(data, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match="correct the rights, or name another --out"):
+        run("pretrain", data, tmp_path / "file" / "run")
+
+
+# ---- figures that are not finite
+
+
+def poison(monkeypatch, calls):
+    """Let the loss of these calls of the model be not a number."""
+    forward, count = VideoMAEForPreTraining.forward, itertools.count()
+
+    def poisoned(self, *arguments, **options):
+        loss, logits = forward(self, *arguments, **options)
+        return (loss * math.nan if next(count) in calls else loss, logits)
+
+    monkeypatch.setattr(VideoMAEForPreTraining, "forward", poisoned)
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_counted(data, tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, {1, 3})  # the second micro-batch of the first two steps
+    result = run("pretrain", data, tmp_path / "run", "--run.per-device-batch", "2", "--run.steps", "3")
+    assert (result.steps, result.bad_steps) == (3, 2)
+    lines = read_metrics(tmp_path / "run")
+    assert [line["loss"] is None for line in lines] == [True, True, False]
+    assert "step 1 is skipped: loss nan" in capsys.readouterr().err
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_too_many_of_them_end_the_run_with_advice(data, tmp_path, monkeypatch):
+    poison(monkeypatch, {2, 3, 4})
+    options = ("--run.max-bad-steps", "3", "--run.save-every", "2")
+    with pytest.raises(VideoMAEError, match=r"for 3 steps in a row \(now step 5\): lower optim\.lr"):
+        run("pretrain", data, tmp_path / "run", *options)
+    assert list_steps(tmp_path / "run" / "checkpoints") == [2, 4]
+
+
+# ---- several processes
+
+
+@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
+def test_two_processes_learn_what_one_learns(data, tmp_path, strategy):
+    """With the same batch: DDP over gloo, and FSDP, whose sharded weights come together in a loadable model."""
+    options = ("--run.per-device-batch", "1", "--optim.clip-grad", "0.1")
+    run("pretrain", data, tmp_path / "one", *options)
+    start("pretrain", data, tmp_path / "two", *options, "--run.strategy", strategy, processes=2)
+    alone, together = (read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert [line["step"] for line in together] == [1, 2, 3, 4, 5, 6]
+    for name in ("loss", "grad_norm"):
+        assert [line[name] for line in together] == pytest.approx([line[name] for line in alone], abs=1e-5)
+    model = VideoMAEForPreTraining.from_pretrained(tmp_path / "two" / "model")
+    expected = VideoMAEForPreTraining.from_pretrained(tmp_path / "one" / "model").state_dict()
+    torch.testing.assert_close(model.state_dict(), expected, atol=1e-4, rtol=0)
