@@ -265,6 +265,9 @@ class _PyAV:
         self._walk: Iterator[tuple[int, VideoFrame]]
         self._position: int
         self._forget_position()
+        self._spare: list[int] = []  # ranks of the frames that no other frame refers to
+        self._unwanted: frozenset[int] = frozenset()  # those of them that need not be decoded now
+        self._left_out: set[int] = set()  # those that were not, on the way from the last key frame
         self._is_trusted = True  # are all packets' stamps those of the frames that come out?
         try:
             self._prepare()
@@ -282,6 +285,8 @@ class _PyAV:
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames of these rising ranks as (H, W, 3) RGB, upright. Only these are converted."""
+        ranks = list(ranks)
+        self._plan(ranks)
         for rank in ranks:
             frame = self._frame(rank)
             size = frame.width, frame.height
@@ -341,14 +346,14 @@ class _PyAV:
             for packet in self._container.demux(self._stream):
                 if packet.size or packet.pts is not None:  # otherwise it marks the end
                     shown = not packet.is_discard and not (self.codec == "vp8" and _is_hidden_vp8(packet))
-                    flags = packet.is_keyframe, shown, packet.is_corrupt
+                    flags = packet.is_keyframe, shown, packet.is_corrupt, self._is_spare(packet)
                     rows.append((packet.pts, packet.dts, packet.duration, packet.size, *flags))
         except av.FFmpegError:
             self._is_trusted = False  # decoding will meet the same damage, and tell
         if not rows:
             raise VideoError(f"{self.name} must hold at least one frame, but holds none. Copy or download it again.")
 
-        pts, self._decode_stamps, durations, sizes, is_key, is_shown, is_corrupt = zip(*rows, strict=True)
+        pts, self._decode_stamps, durations, sizes, is_key, is_shown, is_corrupt, is_spare = zip(*rows, strict=True)
         self._first_packet = pts[0], sizes[0]
         smallest = SMALLEST_MPEG4_PICTURE if self.codec == "mpeg4" else 1
         if None in pts or any(is_corrupt) or min(sizes) < smallest or not is_key[0] or not any(is_shown):
@@ -367,9 +372,20 @@ class _PyAV:
         self._positions: list[int] = positions[order].tolist()  # of each frame's packet in the file
         self._keys = [(position, rank) for rank, position in enumerate(self._positions) if is_key[position]]
         self._keys.sort()
+        self._spare = [rank for rank, position in enumerate(self._positions) if is_spare[position]]
         self.times = self._seconds(self._stamps)
         last_duration = durations[self._positions[-1]]
         self.last_duration = float(self._seconds([last_duration])[0]) if last_duration else None
+
+    def _is_spare(self, packet: Packet) -> bool:
+        """Tell whether no other frame refers to that of a packet, by the packet itself: H.264 in MP4 or Matroska.
+
+        Containers have a flag for it too, but it need not be true.
+        """
+        context = self._stream.codec_context
+        extradata = context.extradata or b""
+        is_avc = self.codec == "h264" and context.has_b_frames and extradata[:1] == b"\x01"
+        return is_avc and _is_unreferenced(memoryview(packet), extradata)
 
     def _index_by_decoding(self) -> None:
         """Count the frames by decoding all of them; their stamps are kept if all come out as expected."""
@@ -409,6 +425,24 @@ class _PyAV:
         return self._keys[number][1] if number > 0 else 0
 
     # ---- decoding
+
+    def _plan(self, ranks: Sequence[int]) -> None:
+        """Choose the frames that need not be decoded: those that nobody asks for and no other frame refers to."""
+        if not ranks or not self._is_trusted:
+            return
+        first, last = (bisect_left(self._spare, rank) for rank in (self._entry(ranks[0]), ranks[-1]))
+        self._unwanted = frozenset(self._spare[first:last]).difference(ranks)
+        if any(rank >= ranks[0] for rank in self._left_out):
+            self._forget_position()
+
+    def _is_left_out(self, packet: Packet) -> bool:
+        if not (self._is_trusted and self._unwanted and packet.pts is not None):
+            return False
+        rank = bisect_left(self._stamps, packet.pts)
+        if rank not in self._unwanted or self._stamps[rank] != packet.pts:
+            return False
+        self._left_out.add(rank)
+        return True
 
     def _frame(self, rank: int) -> VideoFrame:
         was_trusted = self._is_trusted
@@ -450,9 +484,14 @@ class _PyAV:
         A damaged frame is not expected either: FFmpeg patches it with what was decoded before.
         """
         rank = entry
+        self._left_out.clear()
         for packet in self._packets_from(entry):
+            if self._is_left_out(packet):
+                continue
             for frame in packet.decode():
                 if self._is_trusted:
+                    while rank in self._left_out:
+                        rank += 1
                     if rank == entry and frame.pts is not None and frame.pts < self._stamps[entry]:
                         continue
                     is_expected = rank < len(self._stamps) and frame.pts == self._stamps[rank]
@@ -514,6 +553,18 @@ class _PyAV:
             f"{self.name} {found}: every frame on the way to the one asked for must decode. "
             "Copy or download it again, or keep what comes before the damage with on_error='truncate'."
         )
+
+
+def _is_unreferenced(packet: memoryview, extradata: bytes) -> bool:
+    """Look for the first slice in a packet of an MP4: its nal_ref_idc is 0 if no frame refers to it (H.264, 7.4.1)."""
+    length_size = (extradata[4] & 3) + 1
+    start = 0
+    while start + length_size < len(packet):
+        header = packet[start + length_size]
+        if header & 31 in (1, 5):  # nal_unit_type: a slice
+            return header & 0x60 == 0
+        start += length_size + int.from_bytes(packet[start : start + length_size], "big")
+    return False
 
 
 _BACKENDS: dict[str, Any] = {"pyav": _PyAV, "torchcodec": TorchCodec}

@@ -463,3 +463,23 @@ def test_the_usage_example_pads_a_short_video_with_its_last_frame(tmp_path):
         np.testing.assert_array_equal(got, expected[[0, 1, 2, 3, 4, 4, 4, 4]])
         with pytest.raises(VideoError, match="must be 0 or more, got -2"):
             read_video_pyav(container, [0, -2])
+
+
+@pytest.mark.parametrize("options", [{}, {"b-pyramid": "none", "bf": "3", "b_strategy": "0"}])
+def test_frames_that_nobody_needs_are_left_out_and_the_others_stay_exact(tmp_path, options):
+    video = write_video(
+        tmp_path / "b.mp4", moving_square(120, 64, 96), codec="libx264", gop=30, b_frames=3, options=options
+    )
+    expected, _ = decode_in_sequence(video)
+    rng = np.random.default_rng(0)
+    left_out = 0
+    with VideoReader(video, threads=1) as reader:
+        for _ in range(60):
+            indices = rng.integers(0, 60) + int(rng.integers(1, 5)) * np.arange(15)
+            assert np.array_equal(reader.frames_at(indices), expected[indices])
+            left_out += len(reader._backend._left_out)
+            some = rng.integers(0, 120, 5)
+            assert np.array_equal(reader.frames_at(some), expected[some])
+        assert reader._backend._is_trusted
+        assert np.array_equal(np.stack([frame for _, frame in reader]), expected)
+    assert left_out > 60
