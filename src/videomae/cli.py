@@ -14,6 +14,8 @@ COMMANDS = {
     "predict": ("predict", "PredictSettings", "say what videos show"),
     "check": ("check", "CheckSettings", "look at every video of a data set and say what to do about it"),
     "prepare": ("prepare", "PrepareSettings", "re-encode a data set to small files for fast random access"),
+    "pretrain": ("pretrain", "PretrainSettings", "learn from unlabelled videos by reconstructing what is hidden"),
+    "finetune": ("finetune", "FinetuneSettings", "train a classifier, from a checkpoint or from random weights"),
     "evaluate": ("evaluate", "EvaluateSettings", "measure a model on labelled videos"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }
@@ -43,12 +45,12 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_OK
     if command not in COMMANDS:
         return _fail(f"there is no command {command!r}{nearest(command, COMMANDS)}: see `videomae --help`")
-    import tyro
+    from videomae.settings import parse_settings
 
     name, settings_name, _ = COMMANDS[command]
     try:
         task = import_module(f"videomae.tasks.{name}")
-        settings = tyro.cli(getattr(task, settings_name), args=rest, prog=f"videomae {command}")
+        settings = parse_settings(getattr(task, settings_name), rest, prog=f"videomae {command}")
         return int(task.main(settings))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -24,7 +24,7 @@ BELOW = {
     "settings": {"config", "errors", "files"},
     "training": {"config", "errors", "evaluation", "files", "hub", "models", "settings"},
     "tasks": {"config", "errors", "evaluation", "files", "hub", "models", "settings", "training", "video"},
-    "cli": {"config", "errors", "tasks"},
+    "cli": {"config", "errors", "settings", "tasks"},
     "__main__": {"cli"},
     "__init__": set(),
 }
