@@ -20,8 +20,10 @@ _STATE = "state.json"
 
 @dataclasses.dataclass
 class RunState:
-    """Where a run is. With the weights and the optimiser's state this is all there is to it: data order, masks and
-    dropout are functions of (seed, step).
+    """Where a run is.
+
+    With the weights and the optimiser's state this is all there is to it: data order, masks and dropout are functions
+    of (seed, step).
 
     Attributes:
         step: optimiser steps that are done.
@@ -30,7 +32,7 @@ class RunState:
         best_step: the step of the best validation.
         best_score: its score.
         waited: validations since then.
-    """  # noqa: D205 - the summary is one sentence
+    """
 
     step: int = 0
     bad_steps: int = 0

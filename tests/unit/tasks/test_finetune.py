@@ -49,29 +49,15 @@ def test_a_pretrained_encoder_gets_a_small_classifier_that_pools_by_mean(data, p
     assert result.best_score == pytest.approx(1 / 6)
 
 
+PLAIN = """
+    --augment.randaugment-ops 0 --augment.area 1 1 --augment.erasing 0 --augment.mixup 0 --augment.cutmix 0
+    --augment.label-smoothing 0 --head.drop-path 0 --head.init-scale 1 --optim.layer-decay 1
+"""
+
+
 def test_from_random_weights_it_learns_its_training_videos(data, tmp_path):
-    plain = ("--augment.randaugment-ops", "0", "--augment.area", "1", "1", "--augment.erasing", "0")
-    plain += (
-        "--augment.mixup",
-        "0",
-        "--augment.cutmix",
-        "0",
-        "--augment.label-smoothing",
-        "0",
-        "--head.drop-path",
-        "0",
-    )
-    plain += (
-        "--clips.val-split",
-        "train",
-        "--run.epochs",
-        "60",
-        "--run.validate-every",
-        "20",
-        "--head.init-scale",
-        "1",
-    )
-    assert run("finetune", data, tmp_path, *plain, "--optim.layer-decay", "1").best_score > 0.5
+    long = "--clips.val-split train --run.epochs 60 --run.validate-every 20"
+    assert run("finetune", data, tmp_path, *PLAIN.split(), *long.split()).best_score > 0.5
 
 
 def test_a_finetuned_model_keeps_its_classifier_for_the_same_classes_only(data, tmp_path):
