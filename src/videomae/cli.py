@@ -11,12 +11,14 @@ from videomae.errors import VideoMAEError
 # Subcommand: its module in videomae.tasks, its settings, and what it is for. A module is imported when it is asked for.
 COMMANDS = {
     "quickstart": ("quickstart", "QuickstartSettings", "see it work: make videos, train a small model, predict"),
+    "train": ("train", "TrainSettings", "from a folder of videos to a trained, measured model and a report"),
     "predict": ("predict", "PredictSettings", "say what videos show"),
     "check": ("check", "CheckSettings", "look at every video of a data set and say what to do about it"),
     "prepare": ("prepare", "PrepareSettings", "re-encode a data set to small files for fast random access"),
     "pretrain": ("pretrain", "PretrainSettings", "learn from unlabelled videos by reconstructing what is hidden"),
     "finetune": ("finetune", "FinetuneSettings", "train a classifier, from a checkpoint or from random weights"),
     "evaluate": ("evaluate", "EvaluateSettings", "measure a model on labelled videos"),
+    "reconstruct": ("reconstruct", "ReconstructSettings", "hide most of a clip and look at what a model makes of it"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }
 

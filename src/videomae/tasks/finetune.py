@@ -152,7 +152,6 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     from videomae.training.plan import Plan
     from videomae.video.augment import FinetuneAugmentation, Mixing, finetune_augmentation, mix
     from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
-    from videomae.video.sampling import ClipSampling
 
     s = settings
     train, val = labelled_splits(s)
@@ -168,7 +167,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     a, flip = s.augment, resolve_flip(s.augment.flip, train.classes)
     dataset = VideoDataset(
         samples,
-        sampling=ClipSampling(s.clips.sampling, config.num_frames, s.clips.stride, fps=s.clips.fps),
+        sampling=s.clips.training_sampling(config.num_frames),
         training=True,
         transform=finetune_augmentation(
             FinetuneAugmentation(

@@ -110,7 +110,6 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
     from videomae.training.plan import Plan
     from videomae.video.augment import PretrainAugmentation, normalize, pretrain_augmentation
     from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
-    from videomae.video.sampling import ClipSampling
 
     s = settings
     checkpoint, config, statistics = plan_model(s)
@@ -126,7 +125,7 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
         model = VideoMAEForPreTraining.from_checkpoint(checkpoint, config=config)
     dataset = VideoDataset(
         train,
-        sampling=ClipSampling(s.clips.sampling, config.num_frames, s.clips.stride, fps=s.clips.fps),
+        sampling=s.clips.training_sampling(config.num_frames),
         training=True,
         transform=pretrain_augmentation(PretrainAugmentation(config.frame_size[0], s.augment.scales, s.augment.flip)),
         clips_per_video=s.clips.clips_per_video,

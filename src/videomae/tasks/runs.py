@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from videomae.models.pretrained import PretrainedModel
     from videomae.training.loop import Outcome
     from videomae.video.dataset import BadFiles
+    from videomae.video.sampling import ClipSampling
 
 SETTINGS_NAME = "settings.toml"
 MODEL_NAME = "model"
@@ -121,6 +122,9 @@ class ClipSettings:
     fps: float | None = None
     """Count the stride at this frame rate, whatever the video's own is."""
 
+    stride_jitter: float = 0.0
+    """Draw the stride of each training clip up to this share shorter or longer; for dense sampling."""
+
     clips_per_video: int = 1
     """Different random clips of a video that is opened once."""
 
@@ -135,6 +139,12 @@ class ClipSettings:
 
     backend: str = "pyav"
     """Decoding library: pyav or torchcodec."""
+
+    def training_sampling(self, clip_frames: int) -> "ClipSampling":
+        """Return the choice of frames of training clips."""
+        from videomae.video.sampling import ClipSampling
+
+        return ClipSampling(self.sampling, clip_frames, self.stride, fps=self.fps, jitter=self.stride_jitter)
 
     def workers(self, num_processes: int) -> int:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""

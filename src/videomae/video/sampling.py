@@ -189,6 +189,8 @@ class ClipSampling:
         views: clips of a video in a test.
         fps: the frame rate that the stride is counted at. A video of another rate gets a longer or shorter stride, so
             that clips last equally long. None counts the video's own frames, as all published recipes do.
+        jitter: a random clip's stride is drawn up to this share shorter or longer, so that motions are seen slower
+            and faster; 0 keeps it, as all published recipes do. For "dense" only; tests keep the stride.
     """
 
     method: str = "dense"
@@ -196,6 +198,7 @@ class ClipSampling:
     stride: float = 4
     views: int = 1
     fps: float | None = None
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -204,6 +207,8 @@ class ClipSampling:
             raise ValueError(f"clip_frames, stride and views must be above 0, got {self}.")
         if self.method.startswith("v1") and (self.fps is not None or self.stride != int(self.stride)):
             raise ValueError(f"{self.method!r} knows whole strides of frames only, got {self}. Use 'dense'.")
+        if not 0 <= self.jitter < 1 or (self.jitter and self.method != "dense"):
+            raise ValueError(f"jitter must lie in [0, 1), and be 0 unless the method is 'dense', got {self}.")
 
     def __call__(self, num_frames: int, *, video_fps: float, generator: Generator | None = None) -> Indices:
         """Choose frames of one video.
@@ -225,6 +230,8 @@ class ClipSampling:
         if self.method == "uniform":
             return uniform_indices(num_frames, generator=generator, **clip)[None]
         if self.method == "dense":
+            if self.jitter:
+                stride *= 1 + self.jitter * generator.uniform(-1, 1)
             return dense_indices(num_frames, stride=stride, generator=generator, **clip)[None]
         v1 = v1_finetune_indices if self.method == "v1_finetune" else v1_pretrain_indices
         return v1(num_frames, stride=int(stride), generator=generator, **clip)[None]

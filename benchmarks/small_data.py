@@ -1,0 +1,224 @@
+"""Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
+
+    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--jobs 2]
+    python benchmarks/small_data.py masks DATA --out WORK
+    python benchmarks/small_data.py sources DATA OTHER --out WORK
+    python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
+
+``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
+recipes pretrain-small-data and finetune-small-data). ``masks`` compares tube 0.9, tube 0.75, random 0.9 and frame at
+equal steps, ``sources`` pre-training on DATA's own videos and on OTHER's, ``folds`` cross-validates by source (the
+column "group") with and without pre-training on all videos unlabelled. Every run is a run directory of
+``videomae pretrain`` and ``videomae finetune`` under WORK; the same command goes on where it was stopped.
+
+Videos are first cut to the square around what is not black in any frame, and made 56 pixels wide and high.
+Further options of the two commands follow ``--pretrain`` and ``--finetune`` as one quoted text each.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.video.reader import VideoReader
+from videomae.video.synthetic import write_video
+
+SIDE, DARK = 56, 40
+MASKS = {
+    "tube 0.9": "--mask.name tube --mask.ratio 0.9",
+    "tube 0.75": "--mask.name tube --mask.ratio 0.75",
+    "random 0.9": "--mask.name random --mask.ratio 0.9",
+    "frame 0.75": "--mask.name frame --mask.ratio 0.75",
+    "tube 0.5": "--mask.name tube --mask.ratio 0.5",
+}
+
+
+def cut_blank(data: Path, out: Path) -> Manifest:
+    """Write the videos cut to the square around what is brighter than DARK in any frame, with a manifest."""
+    from PIL import Image
+
+    manifest = read_manifest(data)
+
+    def write(sample: Sample) -> None:
+        target = (out / sample.path).with_suffix(".mp4")
+        if target.exists():
+            return
+        with VideoReader(sample.file) as reader:
+            frames, fps = reader.frames_at(range(reader.num_frames)), reader.fps
+        shown = (frames.max(axis=3) > DARK).any(axis=0)
+        height, width = shown.shape
+        rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
+        top, bottom, left, right = (rows[0], rows[-1], columns[0], columns[-1]) if rows.size else (0, height, 0, width)
+        half = max(bottom - top, right - left) / 2 + 6
+        y, x = (top + bottom) / 2, (left + right) / 2
+        box = (round(x - half), round(y - half), round(x + half), round(y + half))
+        small = [Image.fromarray(frame).crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for frame in frames]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_video(target, np.stack([np.asarray(picture) for picture in small]), fps=round(fps))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, manifest))
+    rows = [
+        Sample(
+            str(Path(s.path).with_suffix(".mp4")), (out / s.path).with_suffix(".mp4"), s.label, s.split, group=s.group
+        )
+        for s in manifest
+    ]
+    cut = Manifest(tuple(rows), manifest.classes, out)
+    cut.to_csv(out / "manifest.csv")
+    return cut
+
+
+class Runs:
+    """Runs commands side by side, each on its share of the cores."""
+
+    def __init__(self, work: Path, options: argparse.Namespace) -> None:
+        self.work, self.options = work, options
+        self.threads = max((os.cpu_count() or 1) // options.jobs, 1)
+
+    def videomae(self, *arguments: object) -> str:
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        command = [sys.executable, "-m", "videomae", *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
+        return done.stdout
+
+    def pretrain(self, name: str, data: Path, seed: int, *extra: str) -> Path:
+        """Return the pre-trained model of a run."""
+        out = self.work / name
+        if not (out / "model").exists():
+            given = shlex.split(self.options.pretrain)
+            self.videomae(
+                "pretrain", data, "--out", out, "--recipe", "pretrain-small-data", "--clips.num-workers", 0,
+                "--augment.mean", *[self.mean] * 3, "--augment.std", *[self.std] * 3, "--run.seed", seed, *given,
+                *extra,
+            )  # fmt: skip
+        return out / "model"
+
+    def finetune(self, name: str, data: Path, seed: int, init: Path | None) -> dict:
+        """Return what evaluate says of a fine-tuned model on the split "test"."""
+        out = self.work / name
+        if not (out / "model").exists():
+            start = ["--init", init] if init else [
+                "--model.preset", "tiny", "--model.image-size", 48, "--model.patch-size", 8, "--model.num-frames", 16,
+                "--model.tubelet-size", 4, "--augment.mean", *[self.mean] * 3, "--augment.std", *[self.std] * 3,
+            ]  # fmt: skip
+            given = shlex.split(self.options.finetune)
+            self.videomae(
+                "finetune", data, "--out", out, "--recipe", "finetune-small-data", "--clips.num-workers", 0,
+                "--run.seed", seed, *start, *given,
+            )  # fmt: skip
+        result = out / "result.json"
+        if not result.exists():
+            self.videomae(
+                "evaluate", data, "--model", out / "model", "--split", "test", "--stride", 3.75, "--views", "3x1",
+                "--allow-missing-classes", "--workers", 0, "--json", "--out", out,
+            )  # fmt: skip
+        return json.loads(result.read_text())
+
+    # Of the pixels of gestures17 cut to their content; near enough for others.
+    mean, std = 0.05, 0.15
+
+
+def report(title: str, results: list[dict]) -> None:
+    tops = [100 * result["top1"] for result in results]
+    spread = statistics.stdev(tops) if len(tops) > 1 else float("nan")
+    print(
+        f"{title:34} top-1 {statistics.mean(tops):5.1f} % +- {spread:.1f}  ({', '.join(f'{t:.1f}' for t in tops)})",
+        flush=True,
+    )
+
+
+def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
+    cut_blank(data, runs.work / "data")
+    manifest = runs.work / "data" / "manifest.csv"
+
+    def pretrained(seed: int) -> dict:
+        return runs.finetune(f"finetune-{seed}", manifest, seed, runs.pretrain(f"pretrain-{seed}", manifest, seed))
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        after = [pool.submit(pretrained, seed) for seed in range(options.seeds)]
+        alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(options.seeds)]
+        report("fine-tuning only", [future.result() for future in alone])
+        report("pre-training, then fine-tuning", [future.result() for future in after])
+
+
+def masks(runs: Runs, data: Path, options: argparse.Namespace) -> None:
+    cut_blank(data, runs.work / "data")
+    manifest = runs.work / "data" / "manifest.csv"
+
+    def one(name: str) -> dict:
+        folder = name.replace(" ", "-")
+        model = runs.pretrain(f"pretrain-{folder}", manifest, 0, *shlex.split(MASKS[name]))
+        return runs.finetune(f"finetune-{folder}", manifest, 0, model)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for name, result in zip(MASKS, pool.map(one, MASKS), strict=True):
+            report(name, [result])
+
+
+def sources(runs: Runs, data: Path, options: argparse.Namespace) -> None:
+    folders = {"target": data, "other": options.other}
+    for name, folder in folders.items():
+        cut = cut_blank(folder, runs.work / name)
+        if not cut.splits:
+            cut.grouped_split({"train": 0.8, "test": 0.2}, seed=0).to_csv(runs.work / name / "manifest.csv")
+    manifests = {name: runs.work / name / "manifest.csv" for name in folders}
+
+    def one(source: str) -> list[dict]:
+        model = runs.pretrain(f"pretrain-{source}", manifests[source], 0)
+        return [runs.finetune(f"{target}-after-{source}", manifests[target], 0, model) for target in folders]
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for source, results in zip(folders, pool.map(one, folders), strict=True):
+            for target, result in zip(folders, results, strict=True):
+                report(f"pre-trained on {folders[source].name}, measured on {folders[target].name}", [result])
+
+
+def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
+    cut = cut_blank(data, runs.work / "data")
+    everything = runs.work / "data" / "manifest.csv"
+    manifests = []
+    for number, fold in enumerate(cut.grouped_folds(options.folds, seed=0)):
+        manifests.append(runs.work / "data" / f"fold-{number}.csv")
+        fold.to_csv(manifests[-1])
+    model = runs.pretrain("pretrain", everything, 0)
+
+    def one(job: tuple[int, Path | None]) -> dict:
+        number, init = job
+        return runs.finetune(f"{'after' if init else 'alone'}-{number}", manifests[number], 0, init)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for title, init in {"fine-tuning only": None, "pre-training on all, unlabelled": model}.items():
+            results = list(pool.map(one, [(number, init) for number in range(options.folds)]))
+            report(title, results)
+            right = round(sum(result["top1"] * result["num_videos"] for result in results))
+            print(f"  all folds together: {right} of {sum(result['num_videos'] for result in results)} right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("seeds", "masks", "sources", "folds"))
+    parser.add_argument("data", type=Path)
+    parser.add_argument("other", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--pretrain", default="", help="further options of videomae pretrain")
+    parser.add_argument("--finetune", default="", help="further options of videomae finetune")
+    options = parser.parse_args()
+    globals()[options.what](Runs(options.out, options), options.data, options)
+
+
+if __name__ == "__main__":
+    main()
