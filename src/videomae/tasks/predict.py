@@ -16,11 +16,13 @@ from rich.markup import escape
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.errors import CheckpointError, DataError, VideoError
+from videomae.files import atomic_write
 from videomae.hub import find_file, split_hub_options
 from videomae.video.manifest import video_files
 from videomae.video.processors import VideoMAEImageProcessor
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import multi_view_indices
+from videomae.video.stream import is_stream
 
 if TYPE_CHECKING:
     import torch
@@ -255,8 +257,8 @@ def choose_device(device: "torch.device | str | None") -> "torch.device":
 class PredictSettings:
     """Say what videos show: a table of labels, or JSON lines."""
 
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """Video files, and folders that are searched for them."""
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Video files, and folders that are searched for them; with --window also a URL (rtsp://...) or device."""
 
     model: str = DEFAULT_MODEL
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
@@ -264,8 +266,26 @@ class PredictSettings:
     views: str = "1x1"
     """Clips spread over the time x crops spread over the frame, e.g. 5x3; their scores are averaged."""
 
-    stride: int = 4
-    """Distance between the 16 frames of a clip, in frames."""
+    stride: int | str = 4
+    """Distance between the frames of a clip, in frames; with --window that from one window to the next, e.g. 1s."""
+
+    window: str | None = None
+    """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and tell what happens when."""
+
+    threshold: float = 0.5
+    """With --window: a class begins when its score reaches this, and ends below six tenths of it."""
+
+    min_length: float = 0.0
+    """With --window: leave out events shorter than so many seconds."""
+
+    timeline: Path | None = None
+    """With --window: write the events here, as .csv or .json (with all windows)."""
+
+    plot: Path | None = None
+    """With --window: draw scores and events over the time here, as .png."""
+
+    overlay: Path | None = None
+    """With --window: write the video with its events drawn on it here, as .mp4."""
 
     top_k: int = 5
     """How many classes to show."""
@@ -305,11 +325,12 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
     if settings.top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {settings.top_k}")
     files = find_videos(settings.files)
+    stride = _whole_stride(settings.stride)
     load = partial(VideoClassifier.from_pretrained, settings.model, device=settings.device, dtype=settings.dtype)
     # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
     classifier = load() if Path(settings.model).is_file() else None
     config = classifier.model.config if classifier else VideoMAEConfig.from_pretrained(settings.model)
-    sampling = Sampling.parse(settings.views, frames=config.num_frames, stride=settings.stride)
+    sampling = Sampling.parse(settings.views, frames=config.num_frames, stride=stride)
     with ThreadPoolExecutor(1) as pool:
         upcoming: list[Future[list[Frames]]] = [pool.submit(sampling.read, files[0])]
         classifier = classifier or load()
@@ -324,14 +345,14 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
             yield Result(str(file), classifier.rank(scores, settings.top_k))
 
 
-def find_videos(paths: Iterable[Path]) -> list[Path]:
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     """List files as they are, and the videos below folders, sorted.
 
     Raises:
         DataError: if there is nothing to look at.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         inside = [path / name for name in video_files(path)] if path.is_dir() else [path]
         if not inside:
             raise DataError(f"the folder {path} holds no videos")
@@ -343,8 +364,93 @@ def find_videos(paths: Iterable[Path]) -> list[Path]:
 
 def main(settings: PredictSettings) -> int:
     """Print the results as they come; the exit code is 1 if a file could not be read."""
+    if settings.window is not None:
+        return _predict_windows(settings)
+    for name in ("timeline", "plot", "overlay"):
+        if getattr(settings, name) is not None:
+            raise ValueError(f"--{name} needs --window, e.g. --window 2s --stride 1s")
     results = predict(settings)
     failed = _print_json(results) if settings.json else _print_tables(results, len(find_videos(settings.files)))
+    return 1 if failed else 0
+
+
+def _whole_stride(stride: int | str) -> int:
+    try:
+        return int(stride)
+    except ValueError:
+        raise ValueError(f"--stride {stride} needs --window; without it, it is a whole number of frames") from None
+
+
+def _seconds(text: int | str, source: str, name: str) -> float:
+    """Return the seconds that "2s" stands for, or a number of frames at the file's own rate."""
+    given = str(text)
+    if given.endswith("s"):
+        try:
+            return float(given[:-1])
+        except ValueError:
+            raise ValueError(f"--{name} must be seconds, such as 2s, or a number of frames, got {given!r}") from None
+    if not given.isdecimal() or is_stream(source):
+        raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}")
+    with VideoReader(source) as reader:
+        return int(given) / reader.fps
+
+
+def _predict_windows(settings: PredictSettings) -> int:
+    """Tell what happens when in each source; the exit code is 1 if one could not be read."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from videomae.tasks.timeline import Window, draw_timeline, read_timeline, write_overlay
+
+    s = settings
+    sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
+    outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
+    if outputs and len(sources) != 1:
+        raise ValueError(f"--{outputs[0]} is for one video, got {len(sources)}: run it for each")
+    if s.timeline is not None and s.timeline.suffix not in (".csv", ".json"):
+        raise ValueError(f"--timeline must end in .csv or .json, got {s.timeline}")
+    if s.overlay is not None and (is_stream(sources[0]) or s.overlay.suffix != ".mp4"):
+        raise ValueError(f"--overlay writes an .mp4 of a file (a stream cannot be read twice), got {s.overlay}")
+    notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
+    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
+    names, failed = classifier.model.config.id2label, 0
+
+    def show(window: Window) -> None:
+        best = int(window.scores.argmax())
+        notes.print(f"{window.start:8.1f} s  {names[best]}  {window.scores[best]:.2f}", markup=False)
+
+    for source in sources:
+        try:
+            length = _seconds(s.window or "", source, "window")
+            stride = _seconds(s.stride, source, "stride") if s.stride != 4 else length / 2
+            timeline = read_timeline(
+                classifier,
+                source,
+                window=length,
+                stride=stride,
+                threshold=s.threshold,
+                min_length=s.min_length,
+                batch_size=1 if is_stream(source) else 8,
+                on_window=show if is_stream(source) else lambda window: None,
+            )
+        except VideoError as error:
+            failed += 1
+            notes.print(f"[red]error:[/red] {escape(str(error))}")
+            continue
+        if s.json:
+            sys.stdout.write(json.dumps({"path": source} | timeline.to_dict(), ensure_ascii=False) + "\n")
+        else:
+            table = Table(Column(escape(Path(source).name), overflow="fold"), "from", "to", "score")
+            for event in timeline.events:
+                table.add_row(escape(event.label), f"{event.start:.1f} s", f"{event.end:.1f} s", f"{event.score:.2f}")
+            console.print(table if timeline.events else f"{source}: nothing reaches the threshold {s.threshold:g}")
+        if s.timeline is not None:
+            timeline.save(s.timeline)
+        if s.plot is not None:
+            with atomic_write(s.plot) as temporary:
+                draw_timeline(timeline, title=Path(source).name).savefig(temporary, format="png", dpi=120)
+        if s.overlay is not None:
+            write_overlay(source, timeline, s.overlay)
     return 1 if failed else 0
 
 

@@ -25,7 +25,7 @@ class QuickstartSettings:
     pretrain_epochs: int = 10
     """Passes over the training videos without labels."""
 
-    finetune_epochs: int = 40
+    finetune_epochs: int = 30
     """Passes with labels."""
 
     seed: int = 0
@@ -89,5 +89,5 @@ def main(settings: QuickstartSettings) -> int:
     example = next((settings.out / "videos" / "test").rglob("*.mp4"))
     command = f"videomae predict {example} --model {result.model} --top-k 3 --stride {STRIDE}"
     console.print(f"$ {command}", markup=False)
-    asked = predict.PredictSettings(files=(example,), model=str(result.model), top_k=3, stride=STRIDE)
+    asked = predict.PredictSettings(files=(str(example),), model=str(result.model), top_k=3, stride=STRIDE)
     return predict.main(asked)

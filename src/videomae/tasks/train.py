@@ -38,6 +38,7 @@ PRETRAIN_SHARE, FINETUNE_SHARE = 0.6, 0.3  # of the budget; the rest is checking
 MOST_EPOCHS = {"pretrain": 1600, "finetune": 100}
 WANTED_EPOCHS = 60  # of pre-training, for a larger model to be worth it
 BATCH = 32
+SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets no strong augmentation
 PRETRAINED_EPOCHS = 50  # from here on fine-tuning lets lower layers learn more slowly
 COPIES = ("exact-duplicates", "same-frames", "near-duplicates")  # findings of check
 
@@ -414,7 +415,7 @@ def run_settings(
         task.optim.lr = rate
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
         task.run.epochs, task.run.batch_size = epochs, s.batch_size
-        task.run.seed, task.run.device = s.seed, s.device
+        task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
         task.clips.stride, task.clips.num_workers = plan.stride, s.num_workers
         return task
 
@@ -424,7 +425,9 @@ def run_settings(
         first.model = ModelSettings(**plan.model)
         first.clips.augmentations_per_clip = 1  # an epoch of the plan is one clip of each video
         first = fit_to_plan(first, plan.pretrain_epochs)
-    second = with_recipe(FinetuneSettings(data=manifest, out=s.out / "finetune"), "finetune-tiny")
+    seen = plan.finetune_epochs * sum(sample.split == "train" for sample in read_manifest(manifest))
+    recipe = "finetune-small-data" if seen < SHORT_RUN else "finetune-tiny"
+    second = with_recipe(FinetuneSettings(data=manifest, out=s.out / "finetune"), recipe)
     if first is not None:
         second.init = str(first.out / "model")
     elif s.init is not None:

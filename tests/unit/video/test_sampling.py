@@ -138,3 +138,17 @@ def test_impossible_choices_are_refused():
         ClipSampling(method="v1_finetune", fps=25)
     with pytest.raises(ValueError, match="at least 1 frame"):
         dense_indices(0)
+
+
+def test_jitter_draws_slower_and_faster_clips_for_training_only():
+    sampling = ClipSampling(clip_frames=4, stride=10, jitter=0.2)
+    spans = [np.ptp(sampling(1000, video_fps=25, generator=rng(seed))) for seed in range(200)]
+    assert 24 <= min(spans) < 26
+    assert 34 < max(spans) <= 36
+    assert np.ptp(sampling(1000, video_fps=25)) == 30
+
+
+@pytest.mark.parametrize("settings", [{"jitter": 1.0}, {"jitter": -0.1}, {"method": "uniform", "jitter": 0.1}])
+def test_jitter_without_sense_is_refused(settings):
+    with pytest.raises(ValueError, match="jitter"):
+        ClipSampling(**settings)

@@ -1,0 +1,381 @@
+"""What happens when in a long video: windows slide over it, and what they show is merged into events.
+
+L classes · T frames of a clip
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videomae.errors import VideoError
+from videomae.files import atomic_write
+from videomae.video.stream import stream_frames
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from videomae.tasks.predict import VideoClassifier
+
+SHOWN_CLASSES = 6
+COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Window:
+    """A stretch of a video and the probability of every class in it.
+
+    Attributes:
+        start: its first second.
+        end: the second after it.
+        scores: (L,) float32.
+    """
+
+    start: float
+    end: float
+    scores: NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that a video shows for a while.
+
+    Attributes:
+        label: name of the class.
+        start: second at which it begins.
+        end: second at which it ends.
+        score: mean probability of the class over its windows, in 0-1.
+    """
+
+    label: str
+    start: float
+    end: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Timeline:
+    """The windows of a video and the events in it.
+
+    Attributes:
+        windows: in order.
+        events: by their start.
+        classes: the names.
+        num_frames: how many frames were decoded, each once.
+    """
+
+    windows: tuple[Window, ...]
+    events: tuple[Event, ...]
+    classes: tuple[str, ...]
+    num_frames: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON; of each window its best class."""
+        best = [int(window.scores.argmax()) for window in self.windows]
+        windows = [
+            {"start": w.start, "end": w.end, "label": self.classes[i], "score": round(float(w.scores[i]), 5)}
+            for w, i in zip(self.windows, best, strict=True)
+        ]
+        return {"events": [dataclasses.asdict(event) for event in self.events], "windows": windows}
+
+    def save(self, path: str | Path) -> None:
+        """Write the events and windows as .json, or the events as .csv.
+
+        Raises:
+            ValueError: if the file's name ends in neither.
+        """
+        path = Path(path)
+        if path.suffix not in (".csv", ".json"):
+            raise ValueError(f"a timeline is written as .csv or .json, got {path}")
+        if path.suffix == ".json":
+            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+        else:
+            buffer = io.StringIO()
+            writer = csv.writer(buffer)
+            writer.writerow(("label", "start", "end", "score"))
+            writer.writerows(dataclasses.astuple(event) for event in self.events)
+            text = buffer.getvalue()
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def read_timeline(
+    classifier: "VideoClassifier",
+    source: str | Path,
+    *,
+    window: float = 2.0,
+    stride: float = 1.0,
+    threshold: float = 0.5,
+    leave: float | None = None,
+    min_length: float = 0.0,
+    batch_size: int = 8,
+    on_window: Callable[[Window], object] = lambda window: None,
+) -> Timeline:
+    """Slide a window over a video or stream, and merge what it shows into events.
+
+    Every frame is decoded once; held are the frames of the windows that are not yet complete, so that memory does not
+    grow with the length. Ctrl-C ends a stream, and what was seen so far is returned.
+
+        classify = VideoClassifier.from_pretrained("run/model")
+        for event in read_timeline(classify, "long.mp4", window=2, stride=1).events:
+            print(event.label, event.start, event.end)
+
+    Args:
+        classifier: model and processor.
+        source: file, URL, device or pipe.
+        window: seconds that a clip spans; its T frames are spread evenly over them.
+        stride: seconds from one window to the next.
+        threshold: a class begins when its score reaches this, in 0-1.
+        leave: and ends when it falls below this; by default six tenths of the threshold.
+        min_length: events shorter than so many seconds are left out.
+        batch_size: windows that go through the model at once.
+        on_window: called with each window as it is scored.
+
+    Raises:
+        VideoError: if the source cannot be read, or shows nothing.
+        ValueError: for a setting that makes no sense.
+    """
+    if min(window, stride) <= 0 or batch_size < 1:
+        raise ValueError(f"window, stride and batch_size must be above 0, got {window}, {stride} and {batch_size}")
+    if stride > window:
+        raise ValueError(f"a stride of {stride} s leaves gaps between windows of {window} s: make it at most as long")
+    counter = _Counter(stream_frames(source))
+    windows: list[Window] = []
+    clips = slide(counter, window=window, stride=stride, num_frames=classifier.model.config.num_frames)
+    try:
+        for batch in _batched(_processed(clips, classifier), batch_size):
+            for begin, scores in zip([begin for begin, _ in batch], _score(batch, classifier), strict=True):
+                windows.append(Window(begin, begin + window, scores))
+                on_window(windows[-1])
+    except KeyboardInterrupt:
+        pass
+    if not windows:
+        raise VideoError(f"{source} has no frames to look at")
+    names = tuple(classifier.model.config.id2label.values())
+    events = merge_events(
+        windows,
+        names,
+        stride=stride,
+        end=counter.time,
+        threshold=threshold,
+        leave=leave,
+        min_length=min_length,
+    )
+    return Timeline(tuple(windows), tuple(events), names, counter.frames)
+
+
+def slide(
+    frames: Iterable[tuple[float, Any]], *, window: float, stride: float, num_frames: int
+) -> Iterator[tuple[float, list[Any]]]:
+    """Cut a stream of frames into overlapping clips.
+
+    Args:
+        frames: time in seconds and frame, in order.
+        window: seconds that a clip spans.
+        stride: seconds from one clip to the next.
+        num_frames: of a clip, at the middles of as many equal parts; each is what the video shows at that time.
+
+    Yields:
+        The start of a window and its frames, as soon as they have all come. The last window may reach past the end of
+        the video, by up to a stride; its last frames then repeat.
+    """
+    offsets = (np.arange(num_frames) + 0.5) * window / num_frames
+    open_windows: deque[tuple[float, list[Any]]] = deque()
+    number, previous, time = 0, None, 0.0
+    for time, frame in frames:
+        shown = frame if previous is None else previous
+        while number * stride <= time:
+            open_windows.append((number * stride, []))
+            number += 1
+        for begin, clip in open_windows:
+            # What is on show at a moment before this frame is the frame before it.
+            while len(clip) < num_frames and begin + offsets[len(clip)] < time:
+                clip.append(shown)
+        while open_windows and len(open_windows[0][1]) == num_frames:
+            yield open_windows.popleft()
+        previous = frame
+    for begin, clip in open_windows:
+        if not begin or begin + window <= time + stride:
+            yield begin, clip + [previous] * (num_frames - len(clip))
+
+
+def merge_events(
+    windows: Sequence[Window],
+    classes: Sequence[str],
+    *,
+    stride: float,
+    end: float,
+    threshold: float = 0.5,
+    leave: float | None = None,
+    min_length: float = 0.0,
+) -> list[Event]:
+    """Merge windows that show the same class, with hysteresis: in at ``threshold``, out below ``leave``.
+
+    A window speaks for the ``stride`` seconds around its middle, the first and last ones for the ends, too.
+
+    Args:
+        windows: in order.
+        classes: L names.
+        stride: seconds from one window to the next.
+        end: length of the video in seconds.
+        threshold: score at which an event begins, in 0-1.
+        leave: score below which it ends; by default six tenths of the threshold.
+        min_length: shorter events are left out, seconds.
+
+    Raises:
+        ValueError: if the scores do not lie in 0-1, or ``leave`` above ``threshold``.
+    """
+    leave = 0.6 * threshold if leave is None else leave
+    if not 0 < leave <= threshold <= 1:
+        raise ValueError(f"needs 0 < leave <= threshold <= 1, got leave {leave} and threshold {threshold}")
+    scores = np.stack([window.scores for window in windows])  # (windows, L)
+    middles = [(window.start + window.end) / 2 for window in windows]
+    begins = [0.0] + [middle - stride / 2 for middle in middles[1:]]
+    ends = [middle + stride / 2 for middle in middles[:-1]] + [max(end, begins[-1])]
+    events = []
+    for label, name in enumerate(classes):
+        first: int | None = None
+        for i in range(len(windows) + 1):
+            score = scores[i, label] if i < len(windows) else 0.0
+            if first is None and score >= threshold:
+                first = i
+                while first > 0 and scores[first - 1, label] >= leave:
+                    first -= 1
+            elif first is not None and score < leave:
+                event = Event(
+                    name, round(begins[first], 3), round(ends[i - 1], 3), float(scores[first:i, label].mean())
+                )
+                if event.end - event.start >= min_length:
+                    events.append(event)
+                first = None
+    return sorted(events, key=lambda event: (event.start, event.label))
+
+
+def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
+    """Return a picture of the scores over the time, and of the events below."""
+    from matplotlib.figure import Figure
+
+    scores = np.stack([window.scores for window in timeline.windows])
+    of_events = {event.label: event.end - event.start for event in timeline.events}
+    by_score = scores.max(axis=0)
+    order = sorted(range(len(timeline.classes)), key=lambda i: (timeline.classes[i] not in of_events, -by_score[i]))
+    shown = order[:SHOWN_CLASSES]
+    middles = [(window.start + window.end) / 2 for window in timeline.windows]
+    figure = Figure(figsize=(10, 2.6 + 0.28 * len(shown)), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 0.5 + 0.35 * len(shown)])
+    for row, label in enumerate(shown):
+        name, colour = timeline.classes[label], COLOURS[row % len(COLOURS)]
+        above.plot(middles, scores[:, label], color=colour, linewidth=1.4, label=name)
+        above.fill_between(middles, scores[:, label], color=colour, alpha=0.12)
+        for event in (event for event in timeline.events if event.label == name):
+            below.barh(row, event.end - event.start, left=event.start, height=0.6, color=colour)
+    above.set_ylim(0, 1.02)
+    above.set_ylabel("score")
+    above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    below.set_yticks(range(len(shown)), [timeline.classes[label] for label in shown], fontsize=8)
+    below.invert_yaxis()
+    below.set_xlim(0, timeline.windows[-1].end)
+    below.set_xlabel("seconds")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        above.set_title(title, fontsize=10, loc="left")
+    return figure
+
+
+def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> None:
+    """Write a video again with the labels of its events and a bar of their scores drawn on it (H.264, no sound).
+
+    The video is decoded a second time, as an event is known only at its end; memory does not grow with the length.
+
+    Args:
+        source: the file that the timeline is of.
+        timeline: what to draw.
+        path: of the video to write.
+    """
+    from fractions import Fraction
+
+    import av
+    from PIL import Image, ImageDraw, ImageFont
+
+    from videomae.video.reader import VideoReader
+
+    with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
+        width, height = reader.width - reader.width % 2, reader.height - reader.height % 2
+        size = max(height // 18, 12)
+        font = ImageFont.load_default(size)
+        with av.open(str(temporary), "w", format="mp4") as container:
+            rate = Fraction(reader.fps).limit_denominator(1001)
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "23"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 90000)
+            for time, frame in reader:
+                picture = Image.fromarray(frame).crop((0, 0, width, height))
+                pen = ImageDraw.Draw(picture, "RGBA")
+                top = 6
+                for event in timeline.events:
+                    if event.start <= time < event.end:
+                        _draw_label(pen, (6, top), event, COLOURS[timeline.classes.index(event.label) % 6], font)
+                        top += round(size * 1.9)
+                pen.rectangle((0, height - 4, width * time / max(timeline.windows[-1].end, 1e-9), height), fill="#fff9")
+                packed = av.VideoFrame.from_image(picture)
+                packed.pts, packed.time_base = round(time * 90000), Fraction(1, 90000)
+                container.mux(stream.encode(packed))
+            container.mux(stream.encode())
+
+
+def _draw_label(pen: Any, corner: tuple[int, int], event: Event, colour: str, font: Any) -> None:
+    x, y = corner
+    text = f"{event.label}  {event.score:.0%}"
+    _, _, right, bottom = pen.textbbox((x + 6, y + 3), text, font=font)
+    pen.rectangle((x, y, right + 6, bottom + 7), fill="#000a")
+    pen.rectangle((x, bottom + 4, x + (right + 6 - x) * event.score, bottom + 7), fill=colour)
+    pen.text((x + 6, y + 3), text, font=font, fill="white")
+
+
+class _Counter:
+    """Passes frames on, and keeps how many there were and the time of the last one."""
+
+    def __init__(self, frames: Iterable[tuple[float, Any]]) -> None:
+        self._source = frames
+        self.frames, self.time = 0, 0.0
+
+    def __iter__(self) -> Iterator[tuple[float, Any]]:
+        for time, frame in self._source:
+            step = time - self.time
+            self.frames, self.time = self.frames + 1, time
+            yield time, frame
+        self.time += step if self.frames > 1 else 0.0  # the last frame is on show as long as the one before it
+
+
+def _processed(clips: Iterable[tuple[float, list[Any]]], classifier: "VideoClassifier") -> Iterator[tuple[float, Any]]:
+    for begin, clip in clips:
+        yield begin, next(classifier.crops_of(clip, 1))
+
+
+def _batched(items: Iterable[tuple[float, Any]], size: int) -> Iterator[list[tuple[float, Any]]]:
+    batch: list[tuple[float, Any]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _score(batch: Sequence[tuple[float, Any]], classifier: "VideoClassifier") -> NDArray[np.float32]:
+    import torch
+
+    model = classifier.model
+    pixels = torch.cat([pixel_values for _, pixel_values in batch])
+    with torch.inference_mode():
+        logits = model(pixels.to(model.device, model.dtype), return_dict=True).logits
+    return logits.float().softmax(-1).cpu().numpy()

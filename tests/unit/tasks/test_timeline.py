@@ -1,0 +1,228 @@
+"""Long videos: windows show what the video shows at their times, frames are decoded once, events have two thresholds."""
+
+import functools
+import http.server
+import json
+import os
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from videomae.cli import run as videomae
+from videomae.errors import VideoError
+from videomae.tasks.predict import VideoClassifier
+from videomae.tasks.runs import make_processor
+from videomae.tasks.timeline import Window, draw_timeline, merge_events, read_timeline, slide, write_overlay
+from videomae.video.reader import VideoReader
+from videomae.video.stream import is_stream, stream_frames
+from videomae.video.synthetic import write_video
+
+CLASSES = ("dark", "bright")
+
+
+class BrightModel:
+    """Says "bright" where a clip's mean is above that of the pixels' range."""
+
+    config = VideoMAEConfig(image_size=32, num_frames=4, id2label=dict(enumerate(CLASSES)))
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __call__(self, pixel_values, return_dict):
+        mean = pixel_values.mean((1, 2, 3, 4))
+        return SimpleNamespace(logits=20 * torch.stack([-mean, mean], dim=1))
+
+
+@pytest.fixture
+def classifier():
+    return VideoClassifier(BrightModel(), make_processor(BrightModel.config, ((0.5,) * 3, (0.5,) * 3)))
+
+
+@pytest.fixture
+def video(tmp_path):
+    """10 seconds at 16 frames per second, bright from 4 to 7."""
+    frames = np.full((160, 32, 48, 3), 20, np.uint8)
+    frames[64:112] = 235
+    write_video(tmp_path / "long video.mp4", frames)
+    return tmp_path / "long video.mp4"
+
+
+def test_a_clip_holds_what_is_on_show_at_its_moments():
+    frames = [(i / 10, i) for i in range(40)]
+    clips = dict(slide(frames, window=1.0, stride=0.5, num_frames=4))
+    assert clips[0.0] == [1, 3, 6, 8]
+    assert clips[0.5] == [6, 8, 11, 13]
+    assert sorted(clips) == [i / 2 for i in range(len(clips))]
+    assert max(clips) == 3.0
+    assert clips[3.0][-1] == 38
+
+
+def test_a_video_shorter_than_a_window_gives_one_clip_that_repeats_its_last_frame():
+    assert list(slide([(0.0, "a"), (0.1, "b")], window=4.0, stride=4.0, num_frames=3)) == [(0.0, ["b", "b", "b"])]
+
+
+def test_held_frames_do_not_grow_with_the_length():
+    alive, most = set(), 0
+
+    class Frame:
+        def __init__(self, i):
+            self.i = i
+            alive.add(i)
+
+        def __del__(self):
+            alive.discard(self.i)
+
+    for _ in slide(((i / 10, Frame(i)) for i in range(3000)), window=2.0, stride=1.0, num_frames=4):
+        most = max(most, len(alive))
+    assert most < 25
+
+
+def windows(*scores):
+    return [Window(i, i + 2.0, np.float32([1 - s, s])) for i, s in enumerate(scores)]
+
+
+def test_an_event_begins_high_and_ends_low():
+    found = merge_events(windows(0.1, 0.4, 0.6, 0.35, 0.2, 0.4, 0.1), CLASSES, stride=1, end=8, threshold=0.5)
+    bright = [event for event in found if event.label == "bright"]
+    assert [(event.start, event.end) for event in bright] == [(1.5, 4.5)]
+    assert bright[0].score == pytest.approx((0.4 + 0.6 + 0.35) / 3)
+
+
+def test_events_reach_to_the_ends_of_the_video():
+    (event,) = merge_events(windows(0.9, 0.9, 0.9), CLASSES, stride=1, end=4.2)
+    assert (event.label, event.start, event.end) == ("bright", 0.0, 4.2)
+
+
+def test_short_events_are_left_out_on_request():
+    found = merge_events(windows(0.0, 0.9, 0.0), CLASSES, stride=1, end=4, min_length=1.2)
+    assert [event.label for event in found] == ["dark", "dark"]
+
+
+def test_an_end_above_the_beginning_is_refused():
+    with pytest.raises(ValueError, match="leave"):
+        merge_events(windows(0.9), CLASSES, stride=1, end=2, threshold=0.5, leave=0.6)
+
+
+def test_events_fall_where_the_video_changes_and_each_frame_is_decoded_once(classifier, video):
+    timeline = read_timeline(classifier, video, window=1, stride=0.5)
+    bright = [event for event in timeline.events if event.label == "bright"]
+    assert len(bright) == 1
+    assert bright[0].start == pytest.approx(4, abs=0.5)
+    assert bright[0].end == pytest.approx(7, abs=0.5)
+    assert timeline.num_frames == 160
+
+
+def test_a_stream_over_http_gives_the_same(classifier, video):
+    handler = functools.partial(QuietHandler, directory=str(video.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/long%20video.mp4"
+        streamed = read_timeline(classifier, url, window=1, stride=0.5)
+        server.shutdown()
+    assert streamed.events == read_timeline(classifier, video, window=1, stride=0.5).events
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_read_as_it_comes(video, tmp_path):
+    import av
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "stream.ts").touch()
+    with av.open(str(video)) as source, av.open(str(tmp_path / "stream.ts"), "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    writer = threading.Thread(target=lambda: pipe.write_bytes((tmp_path / "stream.ts").read_bytes()))
+    writer.start()
+    assert is_stream(pipe)
+    times = [time for time, _ in stream_frames(pipe)]
+    writer.join()
+    assert len(times) == 160
+    assert times[0] == 0
+    assert times[-1] == pytest.approx(159 / 16, abs=0.01)
+
+
+def test_an_address_that_answers_nothing_is_one_error(classifier):
+    with pytest.raises(VideoError, match="Is the address right"):
+        read_timeline(classifier, "http://127.0.0.1:9/none.mp4")
+
+
+@pytest.mark.parametrize("options", [{"window": 0}, {"stride": 0}, {"window": 1, "stride": 2}, {"batch_size": 0}])
+def test_windows_without_sense_are_refused(classifier, video, options):
+    with pytest.raises(ValueError, match=r"above 0|gaps"):
+        read_timeline(classifier, video, **options)
+
+
+def test_the_overlay_has_the_frames_of_the_video_and_a_label(classifier, video, tmp_path):
+    timeline = read_timeline(classifier, video, window=1, stride=0.5)
+    write_overlay(video, timeline, tmp_path / "overlay.mp4")
+    with VideoReader(tmp_path / "overlay.mp4") as reader, VideoReader(video) as source:
+        assert reader.num_frames == 160
+        assert reader.fps == pytest.approx(16)
+        assert np.abs(reader.times - source.times).max() < 0.002
+        drawn = reader.frames_at([88])[0].astype(int) - source.frames_at([88])[0]
+    assert np.abs(drawn[6:16, 6:40]).max() > 60
+
+
+@pytest.fixture
+def saved(tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, id2label=dict(enumerate(CLASSES)), **sizes)
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "model")
+    make_processor(config, ((0.5,) * 3, (0.5,) * 3)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_command_writes_timeline_plot_and_overlay(saved, video, tmp_path, capsys):
+    files = {"timeline": tmp_path / "t.csv", "plot": tmp_path / "p.png", "overlay": tmp_path / "o.mp4"}
+    outputs = [text for name, file in files.items() for text in (f"--{name}", str(file))]
+    arguments = [str(video), "--model", str(saved), "--window", "2s", "--stride", "1s", "--threshold", "0.1", "--json"]
+    assert videomae(["predict", *arguments, *outputs]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {event["label"] for event in found["events"]} == set(CLASSES)
+    assert files["timeline"].read_text().splitlines()[0] == "label,start,end,score"
+    assert all(file.stat().st_size for file in files.values())
+
+
+def test_windows_may_be_counted_in_frames(saved, video, capsys):
+    assert videomae(["predict", str(video), "--model", str(saved), "--window", "32", "--stride", "16", "--json"]) == 0
+    starts = [window["start"] for window in json.loads(capsys.readouterr().out)["windows"]]
+    assert starts[:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--window", "two"], "such as 2s"),
+        (["--stride", "1s"], "needs --window"),
+        (["--plot", "p.png"], "needs --window"),
+        (["--window", "2s", "--timeline", "t.txt"], ".csv or .json"),
+        (["--window", "2s", "--overlay", "o.avi"], "mp4"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(saved, video, capsys, extra, message):
+    assert videomae(["predict", str(video), "--model", str(saved), *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_exit_code_tells(saved, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    assert videomae(["predict", str(tmp_path / "broken.mp4"), "--model", str(saved), "--window", "2s"]) == 1
+    assert "broken.mp4" in capsys.readouterr().err
+
+
+def test_the_picture_shows_scores_and_events(classifier, video):
+    figure = draw_timeline(read_timeline(classifier, video, window=1, stride=0.5), title="a video")
+    above, below = figure.axes
+    assert len(above.lines) == 2
+    assert len(below.patches) >= 3
