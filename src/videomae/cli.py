@@ -18,6 +18,9 @@ COMMANDS = {
     "pretrain": ("pretrain", "PretrainSettings", "learn from unlabelled videos by reconstructing what is hidden"),
     "finetune": ("finetune", "FinetuneSettings", "train a classifier, from a checkpoint or from random weights"),
     "evaluate": ("evaluate", "EvaluateSettings", "measure a model on labelled videos"),
+    "embed": ("embed", "EmbedSettings", "write features of videos"),
+    "search": ("search", "SearchSettings", "find the clips that are most like a given one"),
+    "probe": ("probe", "ProbeSettings", "train simple classifiers on features"),
     "reconstruct": ("reconstruct", "ReconstructSettings", "hide most of a clip and look at what a model makes of it"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }

@@ -3,7 +3,6 @@
 N videos · L classes · V views of a video
 """
 
-import csv
 import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import DataError
-from videomae.files import atomic_write, write_json
+from videomae.files import atomic_write, write_csv, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +131,7 @@ class Evaluation:
         write_json(result, self.to_dict())
         self.write_predictions(predictions)
         rows = zip(self.classes, *self.confusion.T.tolist(), strict=True)
-        _write_csv(confusion, ("true \\ predicted", *self.classes), rows)
+        write_csv(confusion, ("true \\ predicted", *self.classes), rows)
         with atomic_write(figure) as temporary:
             plot_confusion(self.confusion, self.classes).savefig(temporary, dpi=120)
         return files
@@ -154,7 +153,7 @@ class Evaluation:
                 else:
                     yield [*row, self.classes[video.predicted[-1]], "", *(f"{score:.7g}" for score in video.scores)]
 
-        _write_csv(path, ("path", *times, "label", "predicted", "error", *scores), rows())
+        write_csv(path, ("path", *times, "label", "predicted", "error", *scores), rows())
 
 
 def summarize(
@@ -304,10 +303,3 @@ def _per_class(
         )
         for i, name in enumerate(classes)
     )
-
-
-def _write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -3,10 +3,7 @@
 L classes · T frames of a clip
 """
 
-import csv
 import dataclasses
-import io
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.files import atomic_write
+from videomae.files import atomic_write, write_csv, write_json
 from videomae.video.stream import stream_frames
 
 if TYPE_CHECKING:
@@ -95,15 +92,9 @@ class Timeline:
         if path.suffix not in (".csv", ".json"):
             raise ValueError(f"a timeline is written as .csv or .json, got {path}")
         if path.suffix == ".json":
-            text = json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+            write_json(path, self.to_dict())
         else:
-            buffer = io.StringIO()
-            writer = csv.writer(buffer)
-            writer.writerow(("label", "start", "end", "score"))
-            writer.writerows(dataclasses.astuple(event) for event in self.events)
-            text = buffer.getvalue()
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            write_csv(path, ("label", "start", "end", "score"), map(dataclasses.astuple, self.events))
 
 
 def read_timeline(

@@ -1,4 +1,4 @@
-"""Long videos: windows show what the video shows at their times, frames are decoded once, events have two thresholds."""
+"""Long videos: windows show what the video shows at their times, each frame is decoded once, events have hysteresis."""
 
 import functools
 import http.server

@@ -1,0 +1,385 @@
+"""Features of videos, to search, cluster, or train something small on.
+
+R rows of a video: clips, windows, time slots or tubelets · D width
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from videomae.errors import CheckpointError, DataError, VideoError
+from videomae.files import atomic_write, write_csv, write_json
+from videomae.tasks.predict import Sampling, choose_device, load_processor
+from videomae.tasks.timeline import slide
+from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+
+    from videomae.models.videomae import VideoMAEModel
+    from videomae.video.processors import VideoMAEImageProcessor
+
+SETTINGS_NAME, PARTS, UNREADABLE_NAME = "features.json", "parts", "unreadable.csv"
+PART_VIDEOS = 32
+
+Per = Literal["clip", "window", "slot", "token"]
+Progress = Callable[[int, int], object]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """The features of one video.
+
+    Attributes:
+        starts: (R,) second at which each row begins.
+        ends: (R,) the second after it.
+        vectors: (R, D) float32.
+    """
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+
+class VideoEmbedder:
+    """An encoder with its processor: a video in, features out.
+
+        embed = VideoEmbedder.from_pretrained("run/model")
+        vectors = embed("clip.mp4").vectors                 # (1, D): the middle clip
+        windows = embed("long.mp4", per="window").vectors   # (R, D)
+
+    Args:
+        model: the encoder, on the device where it should run.
+        processor: turns frames into its input.
+    """
+
+    def __init__(self, model: "VideoMAEModel", processor: "VideoMAEImageProcessor") -> None:
+        self.model, self.processor = model, processor
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, *, device: str | None = None) -> "VideoEmbedder":
+        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned."""
+        from videomae.models.videomae import VideoMAEModel
+
+        model = VideoMAEModel.from_pretrained(path_or_id).eval().to(choose_device(device))
+        return cls(model, load_processor(path_or_id, model.config))
+
+    def __call__(
+        self,
+        video: str | Path | Sample,
+        *,
+        per: Per = "clip",
+        layer: int = -1,
+        stride: int = 4,
+        window: float = 2.0,
+        hop: float = 1.0,
+        batch_size: int = 8,
+    ) -> Features:
+        """Return the features of one video.
+
+        Args:
+            video: a file, or a sample of a manifest, whose stretch counts.
+            per: "clip" is the mean over all tokens of the middle clip; "window" likewise for windows that slide over
+                the whole video; "slot" is the mean over each time slot of the middle clip; "token" is every tubelet.
+            layer: -1 is the encoder's output, 0 the input of its first block, k the output of block k.
+            stride: frames from one of the middle clip to the next.
+            window: seconds that a window spans.
+            hop: seconds from one window to the next.
+            batch_size: clips that go through the model at once.
+
+        Raises:
+            VideoError: if the video cannot be read.
+            ValueError: for a setting that makes no sense.
+        """
+        clips = list(self._clips(video, per, stride, window, hop))
+        outputs = [
+            self._encode([pixels for _, _, pixels in clips[i : i + batch_size]], layer)
+            for i in range(0, len(clips), batch_size)
+        ]
+        return self.rows([clip[:2] for clip in clips], np.concatenate(outputs), per)
+
+    def rows(self, spans: Sequence[tuple[float, float]], tokens: NDArray[np.float32], per: Per) -> Features:
+        """Turn the tokens of a video's clips, (clips, N, D), into its rows."""
+        if per in ("clip", "window"):
+            starts, ends = (np.array(times, dtype=np.float64) for times in zip(*spans, strict=True))
+            return Features(starts, ends, tokens.mean(axis=1))
+        slots = self.model.config.grid[0]
+        by_slot = tokens[0].reshape(slots, -1, tokens.shape[-1])  # (slots, H/p * W/p, D)
+        edges = np.linspace(*spans[0], slots + 1)
+        if per == "slot":
+            return Features(edges[:-1], edges[1:], by_slot.mean(axis=1))
+        starts, ends = (np.repeat(times, by_slot.shape[1]) for times in (edges[:-1], edges[1:]))
+        return Features(starts, ends, tokens[0])
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the weights and the processor."""
+        digest = hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def _clips(
+        self, video: str | Path | Sample, per: Per, stride: int, window: float, hop: float
+    ) -> Iterator[tuple[float, float, "torch.Tensor"]]:
+        """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in."""
+        sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
+        num_frames = self.model.config.num_frames
+        begin = sample.start or 0.0
+        with VideoReader(sample.file) as reader:
+            if per == "window":
+                inside = (
+                    (time - begin, frame)
+                    for time, frame in reader
+                    if begin <= time and (sample.end is None or time < sample.end)
+                )
+                for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
+                    yield begin + start, begin + start + window, self._prepare(clip)
+                return
+            times = reader.times
+            first = int(np.searchsorted(times, begin - 1e-6))
+            last = len(times) if sample.end is None else int(np.searchsorted(times, sample.end - 1e-6))
+            if last <= first:
+                raise VideoError(
+                    f"{sample.path} has no frame between {begin} s and {sample.end} s: correct the manifest"
+                )
+            chosen = first + Sampling.parse("1x1", frames=num_frames, stride=stride).indices(last - first)[0]
+            frames = reader.frames_at(chosen)
+            yield float(times[chosen[0]]), float(times[chosen[-1]] + stride / reader.fps), self._prepare(list(frames))
+
+    def _prepare(self, clip: list[Any]) -> "torch.Tensor":
+        return self.processor(clip, return_tensors="pt").pixel_values
+
+    def _encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
+        import torch
+
+        depth = self.model.config.num_hidden_layers
+        if not -1 <= layer <= depth:
+            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {layer}")
+        with torch.inference_mode():
+            pixels = torch.cat(list(clips)).to(self.model.device, self.model.dtype)
+            outputs = self.model(pixels, output_hidden_states=layer != -1, return_dict=True)
+            tokens = outputs.last_hidden_state if layer == -1 else outputs.hidden_states[layer]
+        return tokens.float().cpu().numpy()
+
+
+@dataclasses.dataclass
+class EmbedSettings:
+    """Write features of videos as Parquet files, to search, cluster, or train something small on."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder of videos, CSV manifest, or official list."""
+
+    out: Path
+    """Folder to write to; a run that was stopped goes on there."""
+
+    model: str
+    """Directory, weights file, or id on the Hugging Face Hub; pre-trained or fine-tuned."""
+
+    per: Per = "clip"
+    """A vector per clip (the middle one), sliding window, time slot of the clip, or token (tubelet)."""
+
+    layer: int = -1
+    """-1 is the encoder's output, 0 the input of its first block, k the output of block k."""
+
+    stride: int = 4
+    """Frames from one of the clip to the next."""
+
+    window: float = 2.0
+    """With --per window: seconds that a window spans."""
+
+    hop: float = 1.0
+    """With --per window: seconds from one window to the next."""
+
+    npy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write npy/VIDEO.npy, (rows, width) float32, as temporal action detection codebases read features."""
+
+    batch_size: int = 8
+    """Clips that go through the model at once."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+
+
+def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: None) -> dict[str, str]:
+    """Write the features of all videos; what is there already is kept.
+
+    Under ``torchrun`` the processes share the parts. A part is a Parquet file of PART_VIDEOS videos with the columns
+    path, start, end, vector, label, split and group; which videos it holds does not depend on who writes it.
+
+    Args:
+        settings: what to embed, with what.
+        progress: called with the number of videos done, and their total.
+
+    Returns:
+        The videos that could not be read, with the reasons; ``unreadable.csv`` lists them.
+
+    Raises:
+        CheckpointError: if the folder holds features of another model or other settings.
+        DataError: if pyarrow is missing, or there are no videos.
+    """
+    pyarrow_or_error()
+    s = settings
+    manifest = read_manifest(s.data)
+    embedder = VideoEmbedder.from_pretrained(s.model, device=s.device)
+    about = describe(s, manifest, embedder)
+    stored = s.out / SETTINGS_NAME
+    if stored.exists():
+        old = json.loads(stored.read_text(encoding="utf-8"))
+        if changed := [
+            f"{name} was {old.get(name)!r}, is {about[name]!r}" for name in about if old.get(name) != about[name]
+        ]:
+            raise CheckpointError(f"{s.out} holds other features: {'; '.join(changed)}. Name another --out")
+    else:
+        write_json(stored, about)
+    rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    starts = range(0, len(manifest), PART_VIDEOS)
+    for number, start in enumerate(starts):
+        file = part_file(s.out, number)
+        if number % world_size == rank and not file.exists():
+            write_part(file, manifest, manifest.samples[start : start + PART_VIDEOS], embedder, s)
+        progress(min(start + PART_VIDEOS, len(manifest)), len(manifest))
+    if all(part_file(s.out, number).exists() for number in range(len(starts))):
+        return _list_unreadable(s.out)
+    return {}  # another process writes the last part, and the list
+
+
+def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedder) -> dict[str, Any]:
+    """Return what features depend on: settings, videos, weights and processor."""
+    kept = {name: getattr(settings, name) for name in ("model", "per", "layer", "stride", "window", "hop")}
+    videos = hashlib.sha256(json.dumps([(v.path, v.start, v.end) for v in manifest]).encode()).hexdigest()[:32]
+    return kept | {"fingerprint": embedder.fingerprint(), "videos": videos, "root": str(manifest.root.resolve())}
+
+
+def part_file(folder: Path, number: int) -> Path:
+    """Return where a part lies."""
+    return folder / PARTS / f"{number:06}.parquet"
+
+
+def write_part(
+    file: Path, manifest: Manifest, samples: Sequence[Sample], embedder: VideoEmbedder, settings: EmbedSettings
+) -> None:
+    """Write the features of some videos, with the list of those that could not be read, as one file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in ("path", "start", "end", "label", "split", "group")}
+    vectors: list[NDArray[np.float32]] = []
+    unreadable: dict[str, str] = {}
+    for sample, features in zip(samples, _embed_all(samples, embedder, settings), strict=True):
+        if isinstance(features, VideoError):
+            unreadable[sample.path] = str(features)
+            continue
+        rows = len(features.vectors)
+        label = None if sample.label is None else manifest.classes[sample.label]
+        values = (sample.path, None, None, label, sample.split, sample.group)
+        for name, value in zip(columns, values, strict=True):
+            columns[name] += [value] * rows
+        columns["start"][-rows:], columns["end"][-rows:] = features.starts.tolist(), features.ends.tolist()
+        vectors.append(features.vectors)
+        if settings.npy:
+            with atomic_write(settings.out / "npy" / f"{sample.path}.npy") as temporary:
+                np.save(temporary, features.vectors)
+    width = embedder.model.config.hidden_size
+    flat = np.concatenate(vectors).ravel() if vectors else np.empty(0, np.float32)
+    kinds = {"path": pa.string(), "start": pa.float64(), "end": pa.float64()}
+    arrays = {name: pa.array(column, kinds.get(name, pa.string())) for name, column in columns.items()}
+    arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
+    table = pa.table(arrays).replace_schema_metadata({"unreadable": json.dumps(unreadable)})
+    with atomic_write(file) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_features(folder: str | Path) -> "pyarrow.Table":
+    """Return what `embed` wrote, as one table in the order of the manifest.
+
+    Raises:
+        DataError: if there is nothing, or pyarrow is missing.
+    """
+    pyarrow_or_error()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted((Path(folder) / PARTS).glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no features: make them with `videomae embed DATA --out {folder}`")
+    return pa.concat_tables(pq.read_table(file).replace_schema_metadata() for file in files)
+
+
+def pyarrow_or_error() -> None:
+    """Raise a DataError that says what to install where pyarrow is missing."""
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
+        raise DataError("features are Parquet files, which need pyarrow: pip install 'videomae[features]'")
+
+
+def _embed_all(
+    samples: Sequence[Sample], embedder: VideoEmbedder, settings: EmbedSettings
+) -> Iterator[Features | VideoError]:
+    """Embed videos in their order; clips of several ones go through the model together, decoded side by side."""
+    s = settings
+    if s.per == "window":
+        for sample in samples:
+            try:
+                yield embedder(sample, per=s.per, layer=s.layer, window=s.window, hop=s.hop, batch_size=s.batch_size)
+            except VideoError as error:
+                yield error
+        return
+
+    def read(sample: Sample) -> tuple[float, float, "torch.Tensor"] | VideoError:
+        try:
+            return next(embedder._clips(sample, s.per, s.stride, s.window, s.hop))
+        except VideoError as error:
+            return error
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        for i in range(0, len(samples), s.batch_size):
+            found = list(pool.map(read, samples[i : i + s.batch_size]))
+            clips = [clip for clip in found if not isinstance(clip, VideoError)]
+            tokens = iter(embedder._encode([clip[2] for clip in clips], s.layer) if clips else ())
+            for clip in found:
+                if isinstance(clip, VideoError):
+                    yield clip
+                else:
+                    yield embedder.rows([clip[:2]], next(tokens)[None], s.per)
+
+
+def _list_unreadable(folder: Path) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    unreadable: dict[str, str] = {}
+    for file in sorted((folder / PARTS).glob("*.parquet")):
+        unreadable |= json.loads(pq.read_schema(file).metadata[b"unreadable"])
+    if unreadable:
+        write_csv(folder / UNREADABLE_NAME, ("path", "reason"), unreadable.items())
+    return unreadable
+
+
+def main(settings: EmbedSettings) -> int:
+    """Embed with a progress bar; the exit code is 1 if videos could not be read."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    notes = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=notes, transient=True, disable=os.environ.get("RANK", "0") != "0") as bar:
+        task = bar.add_task("", total=None)
+        unreadable = embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if unreadable:
+        notes.print(f"{len(unreadable)} videos could not be read: see {settings.out / UNREADABLE_NAME}", markup=False)
+    sys.stdout.write(f"{settings.out}\n")
+    return 1 if unreadable else 0

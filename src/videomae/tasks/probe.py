@@ -1,0 +1,164 @@
+"""How well simple classifiers do on stored features: minutes from videos to a baseline."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from videomae.errors import DataError
+from videomae.evaluation import accuracy_interval
+from videomae.tasks.embed import read_features
+from videomae.video.manifest import read_manifest
+
+FOLDS = 5
+
+
+@dataclasses.dataclass
+class ProbeSettings:
+    """Train k-nearest-neighbours and logistic regression on what `videomae embed` wrote."""
+
+    features: tyro.conf.Positional[Path]
+    """Folder that `videomae embed` wrote."""
+
+    labels: tyro.conf.Positional[Path | None] = None
+    """Manifest with labels (and splits or groups); by default those that were embedded."""
+
+    k: int = 10
+    """Neighbours that vote, by cosine similarity."""
+
+    c: float = 1.0
+    """Inverse strength of the regularisation of logistic regression."""
+
+    seed: int = 0
+    """Of folds and bootstrap."""
+
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeResult:
+    """How one classifier fared.
+
+    Attributes:
+        top1: share of right videos, in 0-1.
+        interval: of it, 95 %.
+        mean_class_accuracy: mean over the classes.
+    """
+
+    top1: float
+    interval: tuple[float, float]
+    mean_class_accuracy: float
+
+
+def probe(settings: ProbeSettings) -> dict[str, Any]:
+    """Measure both classifiers on the split "test", or by cross-validation where there is none.
+
+    Rows of one video (windows, slots) are averaged first. Folds keep groups together.
+
+    Returns:
+        "knn" and "linear" as `ProbeResult`; "protocol", "num_videos" and "classes".
+
+    Raises:
+        DataError: if labels, features or scikit-learn are missing.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("sklearn") is None:
+        raise DataError("probes need scikit-learn: pip install 'videomae[features]'")
+    s = settings
+    vectors, labels, splits, groups = load(s.features, s.labels)
+    classes, targets = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(f"a probe needs at least 2 classes, got {classes.tolist()}")
+    if "test" in splits:
+        folds = [(np.flatnonzero(splits != "test"), np.flatnonzero(splits == "test"))]
+        protocol = "train and test split"
+        if not folds[0][0].size:
+            raise DataError("all videos are of the split 'test': there is nothing to train on")
+    else:
+        folds, protocol = _folds(targets, groups, s.seed)
+    results: dict[str, Any] = {}
+    tested = np.concatenate([test for _, test in folds])
+    for name, make in (("knn", _knn), ("linear", _linear)):
+        predicted = np.concatenate([make(s, vectors[a], targets[a], vectors[b]) for a, b in folds])
+        right = predicted == targets[tested]
+        interval, _ = accuracy_interval(right, groups[tested].tolist(), confidence=0.95, seed=s.seed)
+        means = [right[targets[tested] == label].mean() for label in np.unique(targets[tested])]
+        results[name] = ProbeResult(float(right.mean()), interval, float(np.mean(means)))
+    return results | {"protocol": protocol, "num_videos": len(tested), "classes": classes.tolist()}
+
+
+def load(features: Path, labels: Path | None) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return a vector, label, split and group for each video, all (videos, ...)."""
+    table = read_features(features)
+    rows = np.stack(table["vector"].to_numpy())
+    paths, number = np.unique(np.array(table["path"].to_pylist()), return_inverse=True)
+    vectors = np.zeros((len(paths), rows.shape[1]), np.float64)
+    np.add.at(vectors, number, rows)
+    vectors /= np.bincount(number)[:, None]
+    if labels is None:
+        columns = {name: table[name].to_pylist() for name in ("label", "split", "group")}
+        first = np.array([int(np.argmax(number == i)) for i in range(len(paths))])
+        about = {path: tuple(columns[name][i] for name in columns) for path, i in zip(paths, first, strict=True)}
+    else:
+        manifest = read_manifest(labels)
+        about = {v.path: (None if v.label is None else manifest.classes[v.label], v.split, v.group) for v in manifest}
+        if missing := [path for path in paths if path not in about]:
+            raise DataError(f"{labels} lacks {len(missing)} of the embedded videos, such as {missing[0]!r}")
+    if unlabelled := [path for path in paths if about[path][0] is None]:
+        raise DataError(
+            f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: name a manifest with labels"
+        )
+    label, split, group = (np.array([about[path][i] or "" for path in paths]) for i in range(3))
+    return vectors.astype(np.float32), label, split, np.where(group == "", paths, group)
+
+
+def _folds(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[list[Any], str]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    smallest = int(np.bincount(targets).min())
+    if smallest < 2:
+        raise DataError("every class needs at least 2 videos for cross-validation")
+    folds = min(FOLDS, smallest)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(targets, targets, groups)), f"{folds}-fold cross-validation, groups kept together"
+
+
+def _knn(s: ProbeSettings, train: Any, targets: Any, test: Any) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(min(s.k, len(train)), metric="cosine").fit(train, targets).predict(test)
+
+
+def _linear(s: ProbeSettings, train: Any, targets: Any, test: Any) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=s.c, max_iter=2000)).fit(train, targets).predict(test)
+
+
+def main(settings: ProbeSettings) -> int:
+    """Print the accuracies."""
+    from rich.console import Console
+
+    result = probe(settings)
+    if settings.json:
+        content = {name: dataclasses.asdict(v) if isinstance(v, ProbeResult) else v for name, v in result.items()}
+        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        return 0
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{result['num_videos']} videos of {len(result['classes'])} classes, {result['protocol']}")
+    for name, title in (("knn", f"{settings.k} nearest neighbours"), ("linear", "logistic regression")):
+        r = result[name]
+        console.print(
+            f"{title:24} top-1 {r.top1:.1%} ({r.interval[0]:.1%} to {r.interval[1]:.1%}), mean of classes "
+            f"{r.mean_class_accuracy:.1%}"
+        )
+    return 0
