@@ -72,6 +72,8 @@ class VideoMAEConfig:
         qv_bias: whether query and value have a bias; a key never has one. ``qkv_bias`` is accepted for it.
         use_mean_pooling: whether the classifier averages all tokens. False takes the first token, as a few
             checkpoints on the Hub were fine-tuned; never useful for a new model.
+        attentive_pooling: whether a learned query looks at the normalised tokens instead of their being averaged (the
+            attentive probe of V-JEPA, arXiv 2404.08471). transformers does not know it.
         decoder_hidden_size: width of the decoder.
         decoder_num_hidden_layers: blocks of the decoder.
         decoder_num_attention_heads: attention heads of the decoder.
@@ -120,6 +122,7 @@ class VideoMAEConfig:
     output_norm_eps: float = 1e-5
     qv_bias: bool = True
     use_mean_pooling: bool = True
+    attentive_pooling: bool = False
     decoder_hidden_size: int = 384
     decoder_num_hidden_layers: int = 4
     decoder_num_attention_heads: int = 6
@@ -231,7 +234,7 @@ class VideoMAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of config.json: what transformers knows, what differs of ours, and unknown fields."""
         ours = {"output_norm_eps", "image_mean", "image_std", "position_embedding", "position_grid"}
-        ours |= {"drop_path", "head_dropout", "label_smoothing"}
+        ours |= {"drop_path", "head_dropout", "label_smoothing", "attentive_pooling"}
         content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -309,6 +312,8 @@ class VideoMAEConfig:
                 raise ValueError(
                     f"{width} must be divisible by {heads}, got {getattr(self, width)} and {getattr(self, heads)}"
                 )
+        if self.attentive_pooling and not self.use_mean_pooling:
+            raise ValueError("attentive_pooling=True needs use_mean_pooling=True: the first token is not pooled")
         for size, patch, axis in zip(self.frame_size, self.tubelet_shape[1:], ("height", "width"), strict=True):
             if size % patch:
                 raise ValueError(

@@ -155,7 +155,11 @@ class Attention(nn.Module):
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
         if keep_last is None:
-            projected = F.linear(x, self.qkv.weight, bias).chunk(3, dim=-1)
+            if type(self.qkv) is nn.Linear:
+                joined = F.linear(x, self.qkv.weight, bias)
+            else:  # an adapter in its place, which has more than a weight
+                joined = self.qkv(x) if bias is None else self.qkv(x) + bias
+            projected = joined.chunk(3, dim=-1)
         else:
             width = x.shape[-1]
             q_bias, kv_bias = (None, None) if bias is None else bias.split([width, 2 * width])
@@ -163,6 +167,28 @@ class Attention(nn.Module):
             query = F.linear(x[:, -keep_last:], q_weight, q_bias)
             projected = (query, *F.linear(x, kv_weight, kv_bias).chunk(2, dim=-1))
         return (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in projected)
+
+
+class AttentivePooler(nn.Module):
+    """One learned query that looks at all tokens, and an MLP: (B, N, D) to (B, D)."""
+
+    def __init__(self, width: int, num_heads: int, *, mlp_width: int, activation: str, eps: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Parameter(torch.zeros(width))
+        self.key_value = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_width, activation=activation)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Make one feature of each clip's tokens."""
+        query = self.query.expand(len(tokens), 1, -1)
+        inputs = (query, *self.key_value(tokens).chunk(2, dim=-1))
+        query, key, value = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in inputs)  # (B, H, 1 or N, d)
+        attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, 1, d)
+        pooled = self.query + self.proj(attended.flatten(1))  # (B, D)
+        return pooled + self.mlp(self.norm(pooled))
 
 
 def flash_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:

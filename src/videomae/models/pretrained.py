@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from videomae.config import VideoMAEConfig, nearest
 from videomae.errors import CheckpointError
 from videomae.hub import split_hub_options
-from videomae.models.layers import Attention, Blocks, Trace
+from videomae.models.layers import Attention, AttentivePooler, Blocks, Trace
 from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
 from videomae.models.patches import PositionTable
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Output = TypeVar("Output", bound=ModelOutput)
 
 _DECODER = ("decoder.", "encoder_to_decoder.", "mask_token")
-_HEAD = ("fc_norm.", "classifier.")
+_HEAD = ("fc_norm.", "pooler.", "classifier.")
 
 # (task of the checkpoint, of the model): what may be left over, what may start untrained. All else is an error.
 _ALLOWED: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -165,6 +165,8 @@ class PretrainedModel(nn.Module):
                     "v1 needs the encoder's final LayerNorm, which a model with use_mean_pooling=True has not: "
                     "pre-train with use_mean_pooling=False"
                 )
+            if self.config.attentive_pooling:
+                raise ValueError("v1 has no attentive pooling: save this model as 'hf'")
             save_v1(Path(path), self.named_weights(), task=self.task)
         else:
             raise ValueError(
@@ -189,6 +191,8 @@ class PretrainedModel(nn.Module):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm | nn.Conv3d | PositionTable):
             module.reset_parameters()
+        elif isinstance(module, AttentivePooler):
+            nn.init.trunc_normal_(module.query, std=self.config.initializer_range)
         elif isinstance(module, Attention) and module.q_bias is not None and module.v_bias is not None:
             nn.init.zeros_(module.q_bias)
             nn.init.zeros_(module.v_bias)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from videomae.config import VideoMAEConfig
-from videomae.models.layers import NO_TRACE, Blocks, Trace
+from videomae.models.layers import NO_TRACE, AttentivePooler, Blocks, Trace
 from videomae.models.losses import classification_loss, pixel_targets, reconstruction_loss
 from videomae.models.outputs import BaseModelOutput, ImageClassifierOutput, VideoMAEForPreTrainingOutput
 from videomae.models.patches import PatchEmbed, PositionTable
@@ -180,7 +180,7 @@ class Decoder(nn.Module):
 
 
 class VideoMAEForVideoClassification(PretrainedModel):
-    """The encoder with a linear classifier on the mean of its tokens.
+    """The encoder with a linear classifier on the mean of its tokens, or on what a learned query makes of them.
 
     Args:
         config: sizes and choices; ``num_labels=0`` leaves the classifier out.
@@ -192,6 +192,7 @@ class VideoMAEForVideoClassification(PretrainedModel):
         super().__init__(config)
         self.videomae = VideoMAEModel(config)
         self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.output_norm_eps) if config.use_mean_pooling else None
+        self.pooler = attentive_pooler(config) if config.attentive_pooling else None
         self.head_dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels else nn.Identity()
         self.reset_parameters()
@@ -231,8 +232,12 @@ class VideoMAEForVideoClassification(PretrainedModel):
         return self.finish(ImageClassifierOutput(loss, logits, **trace.outputs()), return_dict)
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Make one feature of a clip's tokens, (B, N, D) to (B, D): their normalised mean, or the first token."""
-        return tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(dim=1))
+        """Make one feature of a clip's tokens, (B, N, D) to (B, D), in the way that the configuration says."""
+        if self.fc_norm is None:
+            return tokens[:, 0]
+        if self.pooler is None:
+            return self.fc_norm(tokens.mean(dim=1))
+        return self.pooler(self.fc_norm(tokens))
 
 
 def encoder_blocks(config: VideoMAEConfig) -> Blocks:
@@ -244,6 +249,17 @@ def encoder_blocks(config: VideoMAEConfig) -> Blocks:
         num_heads=config.num_attention_heads,
         mlp_width=config.intermediate_size,
         **_shared_choices(config),
+    )
+
+
+def attentive_pooler(config: VideoMAEConfig) -> AttentivePooler:
+    """Make what pools the encoder's tokens."""
+    return AttentivePooler(
+        config.hidden_size,
+        config.num_attention_heads,
+        mlp_width=config.intermediate_size,
+        activation=config.hidden_act,
+        eps=config.layer_norm_eps,
     )
 
 

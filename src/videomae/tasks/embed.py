@@ -6,10 +6,12 @@ R rows of a video: clips, windows, time slots or tubelets · D width
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
     from videomae.video.processors import VideoMAEImageProcessor
 
 SETTINGS_NAME, PARTS, UNREADABLE_NAME = "features.json", "parts", "unreadable.csv"
+PLACES = ("model", "root")  # what features do not depend on
 PART_VIDEOS = 32
 
 Per = Literal["clip", "window", "slot", "token"]
+Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], object]
 
 
@@ -103,9 +107,9 @@ class VideoEmbedder:
             VideoError: if the video cannot be read.
             ValueError: for a setting that makes no sense.
         """
-        clips = list(self._clips(video, per, stride, window, hop))
+        clips = list(self.clips(video, per, stride=stride, window=window, hop=hop))
         outputs = [
-            self._encode([pixels for _, _, pixels in clips[i : i + batch_size]], layer)
+            self.encode([pixels for _, _, pixels in clips[i : i + batch_size]], layer)
             for i in range(0, len(clips), batch_size)
         ]
         return self.rows([clip[:2] for clip in clips], np.concatenate(outputs), per)
@@ -131,10 +135,10 @@ class VideoEmbedder:
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def _clips(
-        self, video: str | Path | Sample, per: Per, stride: int, window: float, hop: float
+    def clips(
+        self, video: str | Path | Sample, per: Per, *, stride: int, window: float, hop: float
     ) -> Iterator[tuple[float, float, "torch.Tensor"]]:
-        """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in."""
+        """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         begin = sample.start or 0.0
@@ -162,7 +166,8 @@ class VideoEmbedder:
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":
         return self.processor(clip, return_tensors="pt").pixel_values
 
-    def _encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
+    def encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
+        """Return the tokens, (clips, N, D), of a layer for clips of (1, T, C, H, W)."""
         import torch
 
         depth = self.model.config.num_hidden_layers
@@ -212,6 +217,12 @@ class EmbedSettings:
     device: str | None = None
     """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
 
+    engine: Engine = "local"
+    """"ray" runs it as a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine."""
+
+    actors: int = 1
+    """With --engine ray: processes that hold the model; each takes a GPU where Ray has any."""
+
 
 def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: None) -> dict[str, str]:
     """Write the features of all videos; what is there already is kept.
@@ -238,29 +249,77 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
     stored = s.out / SETTINGS_NAME
     if stored.exists():
         old = json.loads(stored.read_text(encoding="utf-8"))
-        if changed := [
-            f"{name} was {old.get(name)!r}, is {about[name]!r}" for name in about if old.get(name) != about[name]
-        ]:
-            raise CheckpointError(f"{s.out} holds other features: {'; '.join(changed)}. Name another --out")
-    else:
-        write_json(stored, about)
+        changed = [name for name in about if name not in PLACES and old.get(name) != about[name]]
+        if changed:
+            differences = "; ".join(f"{name} was {old.get(name)!r}, is {about[name]!r}" for name in changed)
+            raise CheckpointError(f"{s.out} holds other features: {differences}. Name another --out")
+    write_json(stored, about)
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    starts = range(0, len(manifest), PART_VIDEOS)
-    for number, start in enumerate(starts):
-        file = part_file(s.out, number)
-        if number % world_size == rank and not file.exists():
-            write_part(file, manifest, manifest.samples[start : start + PART_VIDEOS], embedder, s)
-        progress(min(start + PART_VIDEOS, len(manifest)), len(manifest))
-    if all(part_file(s.out, number).exists() for number in range(len(starts))):
+    parts = range(-(-len(manifest) // PART_VIDEOS))
+    missing = [n for n in parts[rank::world_size] if not part_file(s.out, n).exists()]
+    write = _write_with_ray(missing, s) if s.engine == "ray" else _write_here(missing, manifest, embedder, s)
+    done = len(parts) - len(missing)
+    for _ in write:
+        done += 1
+        progress(min(done * PART_VIDEOS, len(manifest)), len(manifest))
+    if all(part_file(s.out, number).exists() for number in parts):
         return _list_unreadable(s.out)
     return {}  # another process writes the last part, and the list
 
 
+def _write_here(
+    missing: Sequence[int], manifest: Manifest, embedder: VideoEmbedder, settings: EmbedSettings
+) -> Iterator[int]:
+    """Write the parts one after the other, and yield the number of each when it is there."""
+    for number in missing:
+        write_part(number, manifest, embedder, settings)
+        yield number
+
+
+def _write_with_ray(missing: Sequence[int], settings: EmbedSettings) -> Iterator[int]:
+    """Let actors that hold the model write the parts, and yield the number of each when it is there."""
+    if find_spec("ray") is None:
+        raise DataError("--engine ray needs Ray: pip install 'videomae[ray]'")
+    import ray
+    import ray.data
+
+    s = dataclasses.replace(settings, data=settings.data.resolve(), out=settings.out.resolve())
+    if Path(s.model).exists():
+        s.model = str(Path(s.model).resolve())  # an actor works in another directory
+
+    class Writer:
+        def __init__(self) -> None:
+            self.manifest = read_manifest(s.data)
+            self.embedder = VideoEmbedder.from_pretrained(s.model, device=s.device)
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            for number in batch["part"]:
+                write_part(int(number), self.manifest, self.embedder, s)
+            return batch
+
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    resources = ray.cluster_resources()
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    parts = ray.data.from_items([{"part": number} for number in missing], override_num_blocks=max(len(missing), 1))
+    written = parts.map_batches(
+        Writer,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=s.actors),
+        num_cpus=1,
+        num_gpus=1 if resources.get("GPU") else 0,
+    )
+    for row in written.iter_rows():
+        yield int(row["part"])
+
+
 def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedder) -> dict[str, Any]:
     """Return what features depend on: settings, videos, weights and processor."""
-    kept = {name: getattr(settings, name) for name in ("model", "per", "layer", "stride", "window", "hop")}
+    kept = {name: getattr(settings, name) for name in ("per", "layer", "stride", "window", "hop")}
     videos = hashlib.sha256(json.dumps([(v.path, v.start, v.end) for v in manifest]).encode()).hexdigest()[:32]
-    return kept | {"fingerprint": embedder.fingerprint(), "videos": videos, "root": str(manifest.root.resolve())}
+    model = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
+    places = {"model": model, "root": str(manifest.root.resolve())}
+    return kept | {"fingerprint": embedder.fingerprint(), "videos": videos} | places
 
 
 def part_file(folder: Path, number: int) -> Path:
@@ -268,13 +327,12 @@ def part_file(folder: Path, number: int) -> Path:
     return folder / PARTS / f"{number:06}.parquet"
 
 
-def write_part(
-    file: Path, manifest: Manifest, samples: Sequence[Sample], embedder: VideoEmbedder, settings: EmbedSettings
-) -> None:
-    """Write the features of some videos, with the list of those that could not be read, as one file."""
+def write_part(number: int, manifest: Manifest, embedder: VideoEmbedder, settings: EmbedSettings) -> None:
+    """Write the features of the videos of a part, with the list of those that could not be read, as one file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    samples = manifest.samples[number * PART_VIDEOS : (number + 1) * PART_VIDEOS]
     columns: dict[str, list[Any]] = {name: [] for name in ("path", "start", "end", "label", "split", "group")}
     vectors: list[NDArray[np.float32]] = []
     unreadable: dict[str, str] = {}
@@ -298,7 +356,7 @@ def write_part(
     arrays = {name: pa.array(column, kinds.get(name, pa.string())) for name, column in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
     table = pa.table(arrays).replace_schema_metadata({"unreadable": json.dumps(unreadable)})
-    with atomic_write(file) as temporary:
+    with atomic_write(part_file(settings.out, number)) as temporary:
         pq.write_table(table, temporary)
 
 
@@ -320,8 +378,6 @@ def read_features(folder: str | Path) -> "pyarrow.Table":
 
 def pyarrow_or_error() -> None:
     """Raise a DataError that says what to install where pyarrow is missing."""
-    from importlib.util import find_spec
-
     if find_spec("pyarrow") is None:
         raise DataError("features are Parquet files, which need pyarrow: pip install 'videomae[features]'")
 
@@ -341,7 +397,7 @@ def _embed_all(
 
     def read(sample: Sample) -> tuple[float, float, "torch.Tensor"] | VideoError:
         try:
-            return next(embedder._clips(sample, s.per, s.stride, s.window, s.hop))
+            return next(embedder.clips(sample, s.per, stride=s.stride, window=s.window, hop=s.hop))
         except VideoError as error:
             return error
 
@@ -349,7 +405,7 @@ def _embed_all(
         for i in range(0, len(samples), s.batch_size):
             found = list(pool.map(read, samples[i : i + s.batch_size]))
             clips = [clip for clip in found if not isinstance(clip, VideoError)]
-            tokens = iter(embedder._encode([clip[2] for clip in clips], s.layer) if clips else ())
+            tokens = iter(embedder.encode([clip[2] for clip in clips], s.layer) if clips else ())
             for clip in found:
                 if isinstance(clip, VideoError):
                     yield clip

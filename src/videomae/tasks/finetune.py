@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,20 +23,34 @@ from videomae.video.manifest import Manifest, Sample
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
+    from torch.utils.data import DataLoader
 
     from videomae.models.videomae import VideoMAEForVideoClassification
     from videomae.models.weights import Checkpoint
     from videomae.training.plan import Plan
 
 ENCODER = "videomae."
+LORA_TARGETS = r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])"
+STANDARDIZING_VIDEOS = 1024
 
 
 @dataclasses.dataclass
 class HeadSettings:
     """What is trained, and how the classifier starts."""
 
-    train: Literal["all", "linear"] = "all"
-    """all trains the whole model; linear freezes the encoder and trains the classifier on its features."""
+    train: Literal["all", "linear", "attentive", "lora"] = "all"
+    """all trains the whole model; linear freezes the encoder and trains the classifier on the mean of its tokens;
+    attentive freezes it and trains a query that looks at the tokens, and the classifier; lora trains low-rank additions
+    to the encoder's matrices, which are merged into them at the end (needs peft)."""
+
+    standardize: Flag = False
+    """Start fc_norm such that each feature the classifier sees has mean 0 and deviation 1 over the training videos."""
+
+    lora_rank: int = 8
+    """Rank of what lora adds."""
+
+    lora_alpha: int = 16
+    """What lora adds is multiplied by lora_alpha / lora_rank."""
 
     drop_path: float = 0.1
     """Rate of stochastic depth at the last block."""
@@ -164,6 +179,8 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     runs.claim_directory(s.out, s, accelerator)
     torch.manual_seed(s.run.seed)
     model = build_model(s, config, checkpoint, keeps_classes=keeps_classes)
+    if s.head.standardize and not keeps_classes:
+        standardize_features(model.to(accelerator.device), s, train, plan, statistics)
     a, flip = s.augment, resolve_flip(s.augment.flip, train.classes)
     dataset = VideoDataset(
         samples,
@@ -232,6 +249,8 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     validate = build_validation(s, val, config, statistics, plan, accelerator) if val else None
     job = Job(model, loss, loader, groups, DataTimeMeter(), validate, "val_top1", "fine-tuning")
     outcome = fit(accelerator, job, plan, folder=s.out, run=s.run, optim=s.optim)
+    if s.head.train == "lora" and outcome.weights:
+        outcome = dataclasses.replace(outcome, weights=merged_lora(outcome.weights, config, s.head))
     runs.report_bad_files(bad_files, s.out, accelerator)
     return runs.save_model(s.out, model, outcome, statistics, accelerator)
 
@@ -260,11 +279,13 @@ def plan_model(
     runs.refuse_preset_with_init(s.model, s.init)
     fields: dict[str, Any] = {
         "id2label": dict(enumerate(classes)),
-        "drop_path": s.head.drop_path if s.head.train == "all" else 0.0,
+        "drop_path": s.head.drop_path if s.head.train in ("all", "lora") else 0.0,
         "head_dropout": s.head.dropout,
         "label_smoothing": 0.0,  # mixing does it
         "problem_type": None,
     }
+    if s.head.train == "attentive":
+        fields["attentive_pooling"] = True
     checkpoint = None
     if s.init is None:
         config = runs.preset_config(s.model, **fields)
@@ -295,9 +316,114 @@ def build_model(
         with torch.no_grad():
             for parameter in model.classifier.parameters():
                 parameter.mul_(settings.head.init_scale)
-    if settings.head.train == "linear":
+    if settings.head.train in ("linear", "attentive"):
         model.videomae.requires_grad_(False)
+    elif settings.head.train == "lora":
+        add_lora(model, settings.head)
     return model
+
+
+def add_lora(model: "VideoMAEForVideoClassification", head: HeadSettings) -> Any:
+    """Freeze the encoder, and give the matrices of its blocks low-rank additions that are trained.
+
+    Source: LoRA, arXiv 2106.09685; the additions are peft's.
+
+    Returns:
+        What merges them, as peft's ``LoraModel``.
+
+    Raises:
+        DataError: if peft is missing.
+    """
+    if find_spec("peft") is None:
+        raise DataError("--head.train lora needs peft: pip install 'videomae[lora]'")
+    from peft import LoraConfig, LoraModel
+
+    config = LoraConfig(r=head.lora_rank, lora_alpha=head.lora_alpha, target_modules=LORA_TARGETS)
+    return LoraModel(model.videomae, config, "default")
+
+
+def merged_lora(weights: dict[str, "Tensor"], config: VideoMAEConfig, head: HeadSettings) -> dict[str, "Tensor"]:
+    """Return the weights of an ordinary model that computes what one with low-rank additions does."""
+    from videomae.models.videomae import VideoMAEForVideoClassification
+
+    model = VideoMAEForVideoClassification(config)
+    tuner = add_lora(model, head)
+    model.load_state_dict(weights)
+    tuner.merge_and_unload()
+    return model.state_dict()
+
+
+def standardize_features(
+    model: "VideoMAEForVideoClassification",
+    settings: FinetuneSettings,
+    train: Manifest,
+    plan: "Plan",
+    statistics: runs.Statistics,
+) -> None:
+    """Set ``fc_norm`` such that each of its outputs has mean 0 and deviation 1 over centre clips of training videos.
+
+    The mean over the tokens of a clip is nearly the same for all videos where most of the picture is: a classifier on
+    it would have to amplify what differs first. It is what the BatchNorm of MAE's linear probe is for
+    (arXiv 2111.06377), in a form that stays an ordinary model.
+
+    Raises:
+        ValueError: for a model whose classifier sees the first token.
+    """
+    import torch
+
+    from videomae.video.augment import normalize
+
+    if model.fc_norm is None:
+        raise ValueError("head.standardize needs a model with mean pooling (use_mean_pooling), this one has none")
+    every = max(len(train) // STANDARDIZING_VIDEOS, 1)
+    loader = centre_clips(settings, dataclasses.replace(train, samples=train.samples[::every]), model.config, plan)
+    features: list[Tensor] = []
+    hook = model.fc_norm.register_forward_hook(lambda module, inputs, output: features.append(output.flatten(0, -2)))
+    model.eval()
+    with torch.inference_mode():
+        for batch in loader:
+            if "pixel_values" in batch:
+                pixels = batch["pixel_values"].to(model.device)
+                model(normalize(pixels, mean=statistics[0], std=statistics[1]))
+    hook.remove()
+    model.train()
+    seen = torch.cat(features).double()
+    scale = 1 / (seen.std(dim=0) + 1e-4)
+    with torch.no_grad():
+        model.fc_norm.weight.mul_(scale)
+        model.fc_norm.bias.sub_(seen.mean(dim=0)).mul_(scale)
+
+
+def centre_clips(
+    settings: FinetuneSettings,
+    manifest: Manifest,
+    config: VideoMAEConfig,
+    plan: "Plan",
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "DataLoader[Any]":
+    """Return a loader of the centre crop of the middle clip of each video; those that cannot be read are marked."""
+    from videomae.video.augment import eval_views
+    from videomae.video.dataset import VideoDataset, build_loader
+    from videomae.video.sampling import ClipSampling
+
+    clips, size = settings.clips, config.frame_size[0]
+    method = "uniform" if clips.sampling == "uniform" else "dense"
+    return build_loader(
+        VideoDataset(
+            manifest,
+            sampling=ClipSampling(method, config.num_frames, clips.stride, fps=clips.fps),
+            training=False,
+            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
+            on_bad="mark",
+            backend=clips.backend,
+        ),
+        batch_size=plan.per_device_batch,
+        num_workers=clips.workers(world_size),
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def build_validation(
@@ -314,26 +440,10 @@ def build_validation(
     """
     import torch
 
-    from videomae.video.augment import eval_views, normalize
-    from videomae.video.dataset import VideoDataset, build_loader
-    from videomae.video.sampling import ClipSampling
+    from videomae.video.augment import normalize
 
-    clips, size, world_size = settings.clips, config.frame_size[0], accelerator.num_processes
-    method = "uniform" if clips.sampling == "uniform" else "dense"
-    loader = build_loader(
-        VideoDataset(
-            val,
-            sampling=ClipSampling(method, config.num_frames, clips.stride, fps=clips.fps),
-            training=False,
-            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
-            on_bad="mark",
-            backend=clips.backend,
-        ),
-        batch_size=plan.per_device_batch,
-        num_workers=clips.workers(world_size),
-        rank=accelerator.process_index,
-        world_size=world_size,
-    )
+    world_size = accelerator.num_processes
+    loader = centre_clips(settings, val, config, plan, rank=accelerator.process_index, world_size=world_size)
     nothing = torch.zeros(1, config.num_frames, config.num_channels, *config.frame_size)
     # Sharded weights are gathered by all processes at once: each takes part as often as the one with most batches.
     rounds = math.ceil(len(val) / (plan.per_device_batch * world_size))
@@ -412,7 +522,7 @@ def _dry_run(settings: FinetuneSettings) -> None:
         model=VideoMAEForVideoClassification,
         loss=lambda model: model(pixels, labels).loss,
         clips_per_video=s.clips.clips_per_video * s.clips.augmentations_per_clip,
-        freeze=ENCODER if s.head.train == "linear" else None,
+        freeze=ENCODER if s.head.train in ("linear", "attentive", "lora") else None,
     )
 
 

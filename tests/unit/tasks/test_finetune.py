@@ -1,6 +1,7 @@
 """Fine-tuning learns classes from any start, and the classes travel with the model."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,6 +85,49 @@ def test_the_linear_probe_leaves_the_encoder_alone(data, pretrained, tmp_path):
     encoder = [name for name in after if name.startswith("videomae.")]
     assert all(torch.equal(before[name], after[name]) for name in encoder)
     assert after["classifier.weight"].abs().max() > 1e-3
+
+
+def test_the_attentive_probe_trains_its_query_and_leaves_the_encoder_alone(data, pretrained, tmp_path):
+    result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, "--head.train", "attentive"))
+    before, after = open_checkpoint(pretrained).tensors, open_checkpoint(result.model).tensors
+    assert all(torch.equal(before[name], after[name]) for name in after if name.startswith("videomae."))
+    model = VideoMAEForVideoClassification.from_pretrained(result.model)
+    assert model.config.attentive_pooling
+    assert model.pooler.query.abs().max() > 0
+    with pytest.raises(ValueError, match="save this model as 'hf'"):
+        model.save_pretrained(tmp_path / "model.pth", family="v1")
+
+
+def test_lora_ends_as_an_ordinary_model_with_another_encoder(data, pretrained, tmp_path):
+    pytest.importorskip("peft")
+    more = ("--head.train", "lora", "--head.lora-rank", "2", "--head.init-scale", "1", "--optim.lr", "0.05")
+    result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, *more))
+    before, after = open_checkpoint(pretrained).tensors, open_checkpoint(result.model).tensors
+    changed = {name for name in after if name in before and not torch.equal(before[name], after[name])}
+    assert "videomae.blocks.0.attn.qkv.weight" in changed
+    assert all(name.endswith((".qkv.weight", ".proj.weight", ".fc1.weight", ".fc2.weight")) for name in changed)
+    rank = torch.linalg.matrix_rank(
+        after["videomae.blocks.0.mlp.fc1.weight"] - before["videomae.blocks.0.mlp.fc1.weight"]
+    )
+    assert rank == 2
+    assert run("finetune", data, tmp_path, *options(data, "--init", pretrained, *more)).steps == result.steps
+
+
+def test_standardized_features_have_mean_0_and_deviation_1_over_the_training_videos(data, pretrained, tmp_path):
+    more = options(data, "--init", pretrained, *FROZEN, "--head.standardize", "--augment.mean", "0", "0", "0")
+    result = run("finetune", data, tmp_path, *more, "--augment.std", "1", "1", "1")
+    model = VideoMAEForVideoClassification.from_pretrained(result.model)
+    features = []
+    model.fc_norm.register_forward_hook(lambda module, inputs, output: features.append(output))
+    chosen = settings("finetune", data, "x")
+    train, _ = finetune.labelled_splits(chosen)
+    with torch.no_grad():
+        for batch in finetune.centre_clips(chosen, train, model.config, SimpleNamespace(per_device_batch=5)):
+            model(batch["pixel_values"].float() / 255)
+    seen = torch.cat(features)
+    assert seen.shape == (12, 16)
+    assert seen.mean(dim=0).abs().max() < 1e-3
+    assert (seen.std(dim=0) - 1).abs().max() < 0.05  # a feature that hardly varies is not blown up
 
 
 def test_the_run_stops_when_validation_does_not_improve(data, tmp_path):
