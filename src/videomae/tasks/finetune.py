@@ -5,7 +5,6 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,7 +22,6 @@ from videomae.video.manifest import Manifest, Sample
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
-    from torch.utils.data import DataLoader
 
     from videomae.models.videomae import VideoMAEForVideoClassification
     from videomae.models.weights import Checkpoint
@@ -376,7 +374,8 @@ def standardize_features(
     if model.fc_norm is None:
         raise ValueError("head.standardize needs a model with mean pooling (use_mean_pooling), this one has none")
     every = max(len(train) // STANDARDIZING_VIDEOS, 1)
-    loader = centre_clips(settings, dataclasses.replace(train, samples=train.samples[::every]), model.config, plan)
+    some = dataclasses.replace(train, samples=train.samples[::every])
+    loader = runs.centre_clips(settings.clips, some, model.config, batch_size=plan.per_device_batch)
     features: list[Tensor] = []
     hook = model.fc_norm.register_forward_hook(lambda module, inputs, output: features.append(output.flatten(0, -2)))
     model.eval()
@@ -392,38 +391,6 @@ def standardize_features(
     with torch.no_grad():
         model.fc_norm.weight.mul_(scale)
         model.fc_norm.bias.sub_(seen.mean(dim=0)).mul_(scale)
-
-
-def centre_clips(
-    settings: FinetuneSettings,
-    manifest: Manifest,
-    config: VideoMAEConfig,
-    plan: "Plan",
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-) -> "DataLoader[Any]":
-    """Return a loader of the centre crop of the middle clip of each video; those that cannot be read are marked."""
-    from videomae.video.augment import eval_views
-    from videomae.video.dataset import VideoDataset, build_loader
-    from videomae.video.sampling import ClipSampling
-
-    clips, size = settings.clips, config.frame_size[0]
-    method = "uniform" if clips.sampling == "uniform" else "dense"
-    return build_loader(
-        VideoDataset(
-            manifest,
-            sampling=ClipSampling(method, config.num_frames, clips.stride, fps=clips.fps),
-            training=False,
-            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
-            on_bad="mark",
-            backend=clips.backend,
-        ),
-        batch_size=plan.per_device_batch,
-        num_workers=clips.workers(world_size),
-        rank=rank,
-        world_size=world_size,
-    )
 
 
 def build_validation(
@@ -443,7 +410,14 @@ def build_validation(
     from videomae.video.augment import normalize
 
     world_size = accelerator.num_processes
-    loader = centre_clips(settings, val, config, plan, rank=accelerator.process_index, world_size=world_size)
+    loader = runs.centre_clips(
+        settings.clips,
+        val,
+        config,
+        batch_size=plan.per_device_batch,
+        rank=accelerator.process_index,
+        world_size=world_size,
+    )
     nothing = torch.zeros(1, config.num_frames, config.num_channels, *config.frame_size)
     # Sharded weights are gathered by all processes at once: each takes part as often as the one with most batches.
     rounds = math.ceil(len(val) / (plan.per_device_batch * world_size))

@@ -14,12 +14,17 @@ from videomae.settings import to_toml
 from videomae.tasks import runs
 from videomae.tasks.runs import ClipSettings, Flag, ModelSettings, TrainingResult
 from videomae.training.settings import OptimSettings, RunSettings
+from videomae.video.manifest import read_manifest
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
     from torch import Tensor, nn
+    from torch.utils.data import DataLoader
 
     from videomae.models.weights import Checkpoint
+    from videomae.training.plan import Plan
 
 
 @dataclasses.dataclass
@@ -57,6 +62,23 @@ class CropSettings:
 
 
 @dataclasses.dataclass
+class ProbeSettings:
+    """Whether the encoder learns anything of use, told by labelled videos while it is trained."""
+
+    data: Path | None = None
+    """Labelled videos with the splits "train" and "test"; None does without. Needs scikit-learn."""
+
+    every: int = 20
+    """Epochs between two probes."""
+
+    k: int = 10
+    """Neighbours that vote."""
+
+    c: float = 0.01
+    """Inverse strength of the regularisation of logistic regression."""
+
+
+@dataclasses.dataclass
 class PretrainSettings:
     """Learn from videos without labels, by predicting what is hidden of them."""
 
@@ -84,6 +106,7 @@ class PretrainSettings:
     clips: ClipSettings = dataclasses.field(default_factory=ClipSettings)
     mask: MaskSettings = dataclasses.field(default_factory=MaskSettings)
     augment: CropSettings = dataclasses.field(default_factory=CropSettings)
+    probe: ProbeSettings = dataclasses.field(default_factory=ProbeSettings)
     optim: OptimSettings = dataclasses.field(
         default_factory=lambda: OptimSettings(lr=1.5e-4, min_lr=1e-5, betas=(0.9, 0.95), warmup_epochs=40)
     )
@@ -164,8 +187,10 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
         weight_decay=s.optim.weight_decay,
         layer_decay=s.optim.layer_decay,
     )
-    job = Job(model, loss, loader, groups, DataTimeMeter(), title="pre-training")
-    outcome = fit(accelerator, job, plan, folder=s.out, run=s.run, optim=s.optim)
+    probe = build_probe(s, config, statistics, plan, accelerator) if s.probe.data else None
+    job = Job(model, loss, loader, groups, DataTimeMeter(), probe, "probe_linear", "pre-training")
+    run = dataclasses.replace(s.run, validate_every=s.probe.every, final="last")
+    outcome = fit(accelerator, job, plan, folder=s.out, run=run, optim=s.optim)
     runs.report_bad_files(bad_files, s.out, accelerator)
     return runs.save_model(s.out, model, outcome, statistics, accelerator)
 
@@ -184,6 +209,73 @@ def plan_model(settings: PretrainSettings) -> "tuple[Checkpoint | None, VideoMAE
         config = checkpoint.resolve_config(**s.model.overrides())
     statistics = runs.input_statistics(s.augment.mean, s.augment.std, s.init, config)
     return checkpoint, config.replace(image_mean=statistics[0], image_std=statistics[1]), statistics
+
+
+def build_probe(
+    settings: PretrainSettings,
+    config: VideoMAEConfig,
+    statistics: runs.Statistics,
+    plan: "Plan",
+    accelerator: "Accelerator",
+) -> "Callable[[nn.Module], dict[str, float]]":
+    """Return what measures how well simple classifiers do on the encoder's features of the labelled videos.
+
+    A video's features are the means over the time slots of its middle clip, one after the other.
+
+    Raises:
+        DataError: if a split is missing, or scikit-learn is.
+        ValueError: for sharded weights, which no process has whole.
+    """
+    import numpy as np
+    import torch
+    from accelerate.utils import gather_object
+
+    from videomae.tasks.probe import predict_knn, predict_linear, sklearn_or_error
+    from videomae.video.augment import normalize
+
+    sklearn_or_error()
+    if settings.run.strategy in ("fsdp", "deepspeed"):
+        raise ValueError("probe.data is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
+    s, slots = settings.probe, config.grid[0]
+    if s.data is None:
+        raise ValueError("probe.data names no labelled videos")
+    manifest = read_manifest(s.data)
+    loaders = {
+        split: runs.centre_clips(
+            settings.clips,
+            manifest.split(split),
+            config,
+            batch_size=plan.per_device_batch,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+        for split in ("train", "test")
+    }
+
+    @torch.no_grad()
+    def features(model: "nn.Module", loader: "DataLoader[Any]") -> "tuple[NDArray[Any], NDArray[Any]]":
+        encoder = accelerator.unwrap_model(model).videomae
+        found: list[tuple[NDArray[Any], int]] = []
+        for batch in loader:
+            if "pixel_values" not in batch:
+                continue
+            pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
+            with accelerator.autocast():
+                tokens = encoder.encode(pixels)
+            means = tokens.float().unflatten(1, (slots, -1)).mean(dim=2).flatten(1).cpu().numpy()
+            found += zip(means, batch["label"].tolist(), strict=True)
+        vectors, labels = zip(*gather_object(found), strict=True)
+        return np.stack(vectors), np.array(labels)
+
+    def probe(model: "nn.Module") -> dict[str, float]:
+        train, targets = features(model, loaders["train"])
+        test, expected = features(model, loaders["test"])
+        return {
+            "probe_knn": float((predict_knn(train, targets, test, k=s.k) == expected).mean()),
+            "probe_linear": float((predict_linear(train, targets, test, c=s.c) == expected).mean()),
+        }
+
+    return probe
 
 
 def mask_function(settings: MaskSettings, config: VideoMAEConfig) -> "Callable[[torch.Generator], Tensor]":

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,10 +69,7 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
     Raises:
         DataError: if labels, features or scikit-learn are missing.
     """
-    from importlib.util import find_spec
-
-    if find_spec("sklearn") is None:
-        raise DataError("probes need scikit-learn: pip install 'videomae[features]'")
+    sklearn_or_error()
     s = settings
     vectors, labels, splits, groups = load(s.features, s.labels)
     classes, targets = np.unique(labels, return_inverse=True)
@@ -85,8 +84,8 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
         folds, protocol = _folds(targets, groups, s.seed)
     results: dict[str, Any] = {}
     tested = np.concatenate([test for _, test in folds])
-    for name, make in (("knn", _knn), ("linear", _linear)):
-        predicted = np.concatenate([make(s, vectors[a], targets[a], vectors[b]) for a, b in folds])
+    for name, make in (("knn", partial(predict_knn, k=s.k)), ("linear", partial(predict_linear, c=s.c))):
+        predicted = np.concatenate([make(vectors[a], targets[a], vectors[b]) for a, b in folds])
         right = predicted == targets[tested]
         interval, _ = accuracy_interval(right, groups[tested].tolist(), confidence=0.95, seed=s.seed)
         means = [right[targets[tested] == label].mean() for label in np.unique(targets[tested])]
@@ -130,18 +129,26 @@ def _folds(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[list
     return list(splitter.split(targets, targets, groups)), f"{folds}-fold cross-validation, groups kept together"
 
 
-def _knn(s: ProbeSettings, train: Any, targets: Any, test: Any) -> Any:
+def sklearn_or_error() -> None:
+    """Raise a DataError that says what to install where scikit-learn is missing."""
+    if find_spec("sklearn") is None:
+        raise DataError("probes need scikit-learn: pip install 'videomae[features]'")
+
+
+def predict_knn(train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any], *, k: int) -> NDArray[Any]:
+    """Return the class that the k nearest of ``train`` (N, D) vote for, for each row of ``test`` (M, D)."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    return KNeighborsClassifier(min(s.k, len(train)), metric="cosine").fit(train, targets).predict(test)
+    return KNeighborsClassifier(min(k, len(train)), metric="cosine").fit(train, targets).predict(test)
 
 
-def _linear(s: ProbeSettings, train: Any, targets: Any, test: Any) -> Any:
+def predict_linear(train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any], *, c: float) -> NDArray[Any]:
+    """Return what logistic regression on standardised features says, for each row of ``test`` (M, D)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(C=s.c, max_iter=2000)).fit(train, targets).predict(test)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(train, targets).predict(test)
 
 
 def main(settings: ProbeSettings) -> int:

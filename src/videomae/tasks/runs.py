@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from torch import nn
+    from torch.utils.data import DataLoader
 
     from videomae.models.pretrained import PretrainedModel
     from videomae.training.loop import Outcome
@@ -209,6 +211,41 @@ def input_statistics(
         for value in (processor.image_mean, processor.image_std)
     )
     return means, stds  # type: ignore[return-value]
+
+
+def centre_clips(
+    clips: ClipSettings,
+    manifest: Manifest,
+    config: VideoMAEConfig,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "DataLoader[Any]":
+    """Return a loader of the centre crop of the middle clip of each video, (B, T, C, H, W) uint8 pixels.
+
+    Videos that cannot be read are marked. Under several processes each gets its share, without doubles.
+    """
+    from videomae.video.augment import eval_views
+    from videomae.video.dataset import VideoDataset, build_loader
+    from videomae.video.sampling import ClipSampling
+
+    size = config.frame_size[0]
+    method: Literal["uniform", "dense"] = "uniform" if clips.sampling == "uniform" else "dense"
+    return build_loader(
+        VideoDataset(
+            manifest,
+            sampling=ClipSampling(method, config.num_frames, clips.stride, fps=clips.fps),
+            training=False,
+            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
+            on_bad="mark",
+            backend=clips.backend,
+        ),
+        batch_size=batch_size,
+        num_workers=clips.workers(world_size),
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def preset_config(settings: ModelSettings, **fields: Any) -> VideoMAEConfig:

@@ -1,7 +1,6 @@
 """Fine-tuning learns classes from any start, and the classes travel with the model."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForVideoClassification
 from videomae.models.weights import open_checkpoint
 from videomae.tasks import finetune
+from videomae.tasks.runs import centre_clips
 from videomae.training.metrics_log import read_metrics
 from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.synthetic import MOTIONS
@@ -122,7 +122,7 @@ def test_standardized_features_have_mean_0_and_deviation_1_over_the_training_vid
     chosen = settings("finetune", data, "x")
     train, _ = finetune.labelled_splits(chosen)
     with torch.no_grad():
-        for batch in finetune.centre_clips(chosen, train, model.config, SimpleNamespace(per_device_batch=5)):
+        for batch in centre_clips(chosen.clips, train, model.config, batch_size=5):
             model(batch["pixel_values"].float() / 255)
     seen = torch.cat(features)
     assert seen.shape == (12, 16)

@@ -9,8 +9,10 @@ from training_runs import run, settings, write_data
 from videomae.config import IMAGENET_MEAN
 from videomae.errors import CheckpointError, DataError
 from videomae.models.videomae import VideoMAEForPreTraining
+from videomae.models.weights import open_checkpoint
 from videomae.tasks import pretrain
 from videomae.training.metrics_log import read_metrics
+from videomae.video.manifest import read_manifest
 from videomae.video.processors import VideoMAEImageProcessor
 
 
@@ -78,6 +80,25 @@ def test_it_goes_on_from_a_checkpoint_with_its_statistics(data, trained, tmp_pat
     torch.testing.assert_close(model.state_dict(), first.state_dict())
     with pytest.raises(ValueError, match="brings its own size: leave out model"):
         run("pretrain", data, tmp_path / "third", *options, "--model.preset", "tiny")
+
+
+def test_a_probe_tells_of_the_features_and_leaves_the_training_alone(data, tmp_path):
+    pytest.importorskip("sklearn")
+    rows = [
+        f"{sample.file},{sample.label},{'train' if sample.split == 'train' else 'test'}"
+        for sample in read_manifest(data)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    probed = run(
+        "pretrain", data, tmp_path / "probed", "--probe.data", str(tmp_path / "labels.csv"), "--probe.every", "1"
+    )
+    plain = run("pretrain", data, tmp_path / "plain")
+    figures = [line for line in read_metrics(tmp_path / "probed") if "probe_linear" in line]
+    assert [line["epoch"] for line in read_metrics(tmp_path / "probed") if "epoch" in line][-1] == 2
+    assert len(figures) == 2
+    assert all(0 <= line[name] <= 1 for line in figures for name in ("probe_linear", "probe_knn"))
+    before, after = open_checkpoint(plain.model).tensors, open_checkpoint(probed.model).tensors
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_masks_come_by_name_and_the_decoder_may_have_one(data):
