@@ -22,6 +22,7 @@ COMMANDS = {
     "search": ("search", "SearchSettings", "find the clips that are most like a given one"),
     "probe": ("probe", "ProbeSettings", "train simple classifiers on features"),
     "reconstruct": ("reconstruct", "ReconstructSettings", "hide most of a clip and look at what a model makes of it"),
+    "explain": ("explain", "ExplainSettings", "show where in a clip a classifier finds what it says"),
     "convert": ("convert", "ConvertSettings", "write a checkpoint of one family as another"),
 }
 

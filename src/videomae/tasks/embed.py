@@ -60,9 +60,12 @@ class Features:
 class VideoEmbedder:
     """An encoder with its processor: a video in, features out.
 
-        embed = VideoEmbedder.from_pretrained("run/model")
-        vectors = embed("clip.mp4").vectors                 # (1, D): the middle clip
-        windows = embed("long.mp4", per="window").vectors   # (R, D)
+        >>> embed = VideoEmbedder.from_pretrained("run/model")
+        >>> embed("clip.mp4").vectors.shape  # of the middle clip
+        (1, 192)
+        >>> windows = embed("long.mp4", per="window", window=2.0, hop=1.0)
+        >>> windows.vectors.shape, windows.starts.tolist()
+        ((3, 192), [0.0, 1.0, 2.0])
 
     Args:
         model: the encoder, on the device where it should run.
@@ -229,6 +232,11 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
 
     Under ``torchrun`` the processes share the parts. A part is a Parquet file of PART_VIDEOS videos with the columns
     path, start, end, vector, label, split and group; which videos it holds does not depend on who writes it.
+
+        >>> embed(EmbedSettings(Path("videos"), Path("features"), "run/model"))  # the videos that cannot be read
+        {}
+        >>> read_features("features").column_names
+        ['path', 'start', 'end', 'label', 'split', 'group', 'vector']
 
     Args:
         settings: what to embed, with what.

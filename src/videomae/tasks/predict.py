@@ -53,6 +53,10 @@ class Prediction:
 class VideoClassifier:
     """A fine-tuned model with its processor: a video in, labels out.
 
+        >>> classify = VideoClassifier.from_pretrained("run/model")
+        >>> [(p.label, 0 < p.score < 1) for p in classify("clip.mp4", top_k=1)]
+        [('moving_up', True)]
+
     Args:
         model: the classifier, on the device where it should run.
         processor: turns frames into its input.

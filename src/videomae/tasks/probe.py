@@ -63,6 +63,10 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
 
     Rows of one video (windows, slots) are averaged first. Folds keep groups together.
 
+        >>> result = probe(ProbeSettings(Path("index")))
+        >>> result["num_videos"], result["protocol"], 0 <= result["linear"].top1 <= 1
+        (4, '2-fold cross-validation, groups kept together', True)
+
     Returns:
         "knn" and "linear" as `ProbeResult`; "protocol", "num_videos" and "classes".
 

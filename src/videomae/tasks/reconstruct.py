@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write
+from videomae.tasks.pictures import PICTURE, check_out, show_frame, show_slots, write_animation
 from videomae.tasks.predict import Sampling, choose_device, load_processor
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ class Reconstruction:
 
 def reconstruct(model: "VideoMAEForPreTraining", pixel_values: "Tensor", mask: "Tensor") -> Reconstruction:
     """Hide a part of a clip and let the model predict it.
+
+        >>> import torch
+        >>> from videomae import VideoMAEForPreTraining, tube_mask
+        >>> model = VideoMAEForPreTraining.from_pretrained("pretrained/model")
+        >>> clip = torch.zeros(1, 8, 3, 32, 32)
+        >>> reconstruction = reconstruct(model, clip, tube_mask(model.config.grid, 0.75, batch_size=1))
+        >>> reconstruction.predicted.shape, reconstruction.error_by_slot.shape
+        ((8, 32, 32, 3), (4,))
 
     Args:
         model: with its decoder, of three channels.
@@ -147,20 +156,8 @@ def draw(reconstruction: Reconstruction, *, title: str = "") -> "Figure":
     for i, (name, frames) in enumerate(rows.items()):
         for j, time in enumerate(times):
             axes = figure.add_subplot(grid[i, j])
-            axes.imshow(frames[time], interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if i == 0:
-                axes.set_title(f"frame {time}", fontsize=8, color="#667085")
-            if j == 0:
-                axes.set_ylabel(name, fontsize=8)
-    bars = figure.add_subplot(grid[-1, :])
-    bars.bar(range(len(reconstruction.error_by_slot)), reconstruction.error_by_slot, width=0.6, color="#3b6fd4")
-    bars.set_xticks(range(len(reconstruction.error_by_slot)))
-    bars.set_xlabel("time slot", fontsize=8)
-    bars.set_ylabel("squared error\nof hidden pixels", fontsize=8)
-    bars.tick_params(labelsize=7)
-    bars.spines[["top", "right"]].set_visible(False)
+            show_frame(axes, frames[time], above="" if i else f"frame {time}", left="" if j else name)
+    show_slots(figure.add_subplot(grid[-1, :]), reconstruction.error_by_slot, "squared error\nof hidden pixels")
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
@@ -231,8 +228,7 @@ def run(settings: ReconstructSettings) -> Reconstruction:
     from videomae.models.masking import MASKS
 
     s = settings
-    if s.out.suffix not in (".png", ".mp4", ".gif"):
-        raise ValueError(f"--out must end in .png, .mp4 or .gif, got {s.out}")
+    check_out(s.out, s.video)
     model = load_pretrained(s.model, device=s.device)
     config = model.config
     processor = load_processor(s.model, config)
@@ -241,24 +237,11 @@ def run(settings: ReconstructSettings) -> Reconstruction:
     mask = MASKS[s.mask](config.grid, s.ratio, generator=torch.Generator().manual_seed(s.seed))
     result = reconstruct(model, pixel_values, mask)
     with atomic_write(s.out) as temporary:
-        if s.out.suffix == ".png":
+        if s.out.suffix == PICTURE:
             draw(result, title=f"{s.video.name}, {s.mask} mask {s.ratio:g}").savefig(temporary, dpi=120)
         else:
-            _write_video(result, temporary, s.out.suffix)
+            write_animation(temporary, side_by_side(result), s.out.suffix)
     return result
-
-
-def _write_video(result: Reconstruction, path: Path, suffix: str) -> None:
-    frames = side_by_side(result)
-    if suffix == ".mp4":
-        from videomae.video.synthetic import write_video
-
-        write_video(path, frames, fps=8)
-        return
-    from PIL import Image
-
-    first, *others = (Image.fromarray(frame) for frame in frames)
-    first.save(path, "GIF", save_all=True, append_images=others, duration=125, loop=0)
 
 
 def main(settings: ReconstructSettings) -> int:

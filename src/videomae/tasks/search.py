@@ -70,6 +70,10 @@ class Match:
 def search(settings: SearchSettings) -> list[Match]:
     """Return the most similar clips, best first. The store is made from the features when it is first asked.
 
+        >>> best = search(SearchSettings(Path("clip.mp4"), Path("index")))[0]
+        >>> best.path, round(best.similarity, 3)
+        ('moving_up/000.mp4', 1.0)
+
     Raises:
         CheckpointError: if the model is not the one that the index was made with.
         DataError: if there is no index, or LanceDB is missing.

@@ -114,9 +114,11 @@ def read_timeline(
     Every frame is decoded once; held are the frames of the windows that are not yet complete, so that memory does not
     grow with the length. Ctrl-C ends a stream, and what was seen so far is returned.
 
-        classify = VideoClassifier.from_pretrained("run/model")
-        for event in read_timeline(classify, "long.mp4", window=2, stride=1).events:
-            print(event.label, event.start, event.end)
+        >>> from videomae import VideoClassifier
+        >>> classify = VideoClassifier.from_pretrained("run/model")
+        >>> timeline = read_timeline(classify, "long.mp4", window=2, stride=1)
+        >>> [(event.label, event.start, event.end) for event in timeline.events]
+        [('moving_up', 0.0, 4.0)]
 
     Args:
         classifier: model and processor.
