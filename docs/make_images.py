@@ -1,6 +1,6 @@
 """Make the pictures of README.md from a run of `videomae quickstart`: nothing in them is from anybody's videos.
 
-    videomae quickstart --out RUN && python docs/make_images.py RUN
+Usage: ``videomae quickstart --out RUN && python docs/make_images.py RUN``
 """
 
 import sys

@@ -52,6 +52,10 @@ def test_imports_go_down_only(file):
         ("import videomae; videomae.VideoReader", {"torch"}),
         ("import videomae.tasks.predict, videomae.tasks.convert, videomae.tasks.quickstart", {"torch"}),
         ("import videomae.tasks.pretrain, videomae.tasks.finetune", {"torch", "accelerate"}),
+        (
+            "from videomae.tasks import embed, probe, search, reconstruct, explain, train",
+            {"torch", "pyarrow", "sklearn", "lancedb", "ray", "matplotlib"},
+        ),
         ("import videomae; videomae.VideoMAEForVideoClassification, videomae.VideoMAEImageProcessor", {"torchvision"}),
     ],
 )
