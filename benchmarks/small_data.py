@@ -7,11 +7,12 @@
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
 recipes pretrain-small-data and finetune-small-data). ``masks`` compares tube 0.9, tube 0.75, random 0.9 and frame at
-equal steps, ``sources`` pre-training on DATA's own videos and on OTHER's, ``folds`` cross-validates by source (the
-column "group") with and without pre-training on all videos unlabelled. Every run is a run directory of
-``videomae pretrain`` and ``videomae finetune`` under WORK; the same command goes on where it was stopped.
+equal steps, ``sources`` pre-training on DATA's own videos and on OTHER's, both by probes of the features. ``folds``
+cross-validates by source (the column "group") with and without pre-training on all videos unlabelled. Every run is a
+run directory of ``videomae pretrain`` and ``videomae finetune`` under WORK; the same command goes on where it was
+stopped.
 
-Videos are first cut to the square around what is not black in any frame, and made 56 pixels wide and high.
+Videos are first cut to the square around where nearly all of what is not black lies, and made 56 pixels wide and high.
 Further options of the two commands follow ``--pretrain`` and ``--finetune`` as one quoted text each.
 """
 
@@ -41,8 +42,15 @@ MASKS = {
 }
 
 
+# Of a model that starts from random weights; those of the recipe pretrain-small-data.
+SIZES = [
+    "--model.preset", "tiny", "--model.image-size", 32, "--model.patch-size", 8, "--model.num-frames", 16,
+    "--model.tubelet-size", 4,
+]  # fmt: skip
+
+
 def cut_blank(data: Path, out: Path) -> Manifest:
-    """Write the videos cut to the square around what is brighter than DARK in any frame, with a manifest."""
+    """Write the videos cut to the square around nearly all of what is brighter than DARK, with a manifest."""
     from PIL import Image
 
     manifest = read_manifest(data)
@@ -53,11 +61,9 @@ def cut_blank(data: Path, out: Path) -> Manifest:
             return
         with VideoReader(sample.file) as reader:
             frames, fps = reader.frames_at(range(reader.num_frames)), reader.fps
-        shown = (frames.max(axis=3) > DARK).any(axis=0)
-        height, width = shown.shape
-        rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
-        top, bottom, left, right = (rows[0], rows[-1], columns[0], columns[-1]) if rows.size else (0, height, 0, width)
-        half = max(bottom - top, right - left) / 2 + 6
+        shown = (frames.max(axis=3) > DARK).sum(axis=0)
+        (top, bottom), (left, right) = (middle(shown.sum(axis=axis)) for axis in (1, 0))
+        half = 1.25 * max(bottom - top, right - left) / 2 + 3
         y, x = (top + bottom) / 2, (left + right) / 2
         box = (round(x - half), round(y - half), round(x + half), round(y + half))
         small = [Image.fromarray(frame).crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for frame in frames]
@@ -74,7 +80,25 @@ def cut_blank(data: Path, out: Path) -> Manifest:
     ]
     cut = Manifest(tuple(rows), manifest.classes, out)
     cut.to_csv(out / "manifest.csv")
+    (out / "statistics.json").write_text(json.dumps(statistics_of(cut)))
     return cut
+
+
+def middle(counts: np.ndarray) -> tuple[int, int]:
+    """Return the positions between which all but 3 % at either end lie."""
+    share = counts.cumsum() / max(counts.sum(), 1)
+    return int((share < 0.03).sum()), int((share < 0.97).sum())
+
+
+def statistics_of(manifest: Manifest) -> tuple[float, float]:
+    """Return mean and standard deviation of the pixels of the training videos, scaled to 0-1."""
+    pixels = []
+    for sample in manifest:
+        if sample.split in (None, "train"):
+            with VideoReader(sample.file) as reader:
+                pixels.append(reader.frames_at(range(0, reader.num_frames, 8)) / np.float32(255))
+    whole = np.concatenate([frames.ravel() for frames in pixels])
+    return round(float(whole.mean()), 4), round(float(whole.std()), 4)
 
 
 class Runs:
@@ -96,11 +120,9 @@ class Runs:
         """Return the pre-trained model of a run."""
         out = self.work / name
         if not (out / "model").exists():
-            given = shlex.split(self.options.pretrain)
             self.videomae(
                 "pretrain", data, "--out", out, "--recipe", "pretrain-small-data", "--clips.num-workers", 0,
-                "--augment.mean", *[self.mean] * 3, "--augment.std", *[self.std] * 3, "--run.seed", seed, *given,
-                *extra,
+                *statistics_options(data), "--run.seed", seed, *shlex.split(self.options.pretrain), *extra,
             )  # fmt: skip
         return out / "model"
 
@@ -108,14 +130,10 @@ class Runs:
         """Return what evaluate says of a fine-tuned model on the split "test"."""
         out = self.work / name
         if not (out / "model").exists():
-            start = ["--init", init] if init else [
-                "--model.preset", "tiny", "--model.image-size", 48, "--model.patch-size", 8, "--model.num-frames", 16,
-                "--model.tubelet-size", 4, "--augment.mean", *[self.mean] * 3, "--augment.std", *[self.std] * 3,
-            ]  # fmt: skip
-            given = shlex.split(self.options.finetune)
+            start = ["--init", init] if init else [*SIZES, *statistics_options(data)]
             self.videomae(
                 "finetune", data, "--out", out, "--recipe", "finetune-small-data", "--clips.num-workers", 0,
-                "--run.seed", seed, *start, *given,
+                "--run.seed", seed, *start, *shlex.split(self.options.finetune),
             )  # fmt: skip
         result = out / "result.json"
         if not result.exists():
@@ -125,8 +143,17 @@ class Runs:
             )  # fmt: skip
         return json.loads(result.read_text())
 
-    # Of the pixels of gestures17 cut to their content; near enough for others.
-    mean, std = 0.05, 0.15
+    def probe(self, name: str, data: Path, model: Path) -> dict:
+        """Return how well simple classifiers do on a model's features, as `videomae probe` says."""
+        out = self.work / name
+        self.videomae("embed", data, "--out", out, "--model", model, "--stride", 4)
+        return json.loads(self.videomae("probe", out, "--json", "--c", 0.01))
+
+
+def statistics_options(data: Path) -> list[object]:
+    """Return the options that normalise the input with the data's own mean and deviation."""
+    mean, std = json.loads((data.parent / "statistics.json").read_text())
+    return ["--augment.mean", *[mean] * 3, "--augment.std", *[std] * 3]
 
 
 def report(title: str, results: list[dict]) -> None:
@@ -136,6 +163,14 @@ def report(title: str, results: list[dict]) -> None:
         f"{title:34} top-1 {statistics.mean(tops):5.1f} % +- {spread:.1f}  ({', '.join(f'{t:.1f}' for t in tops)})",
         flush=True,
     )
+
+
+def report_probe(title: str, result: dict) -> None:
+    knn, linear = (
+        f"{100 * r['top1']:.1f} % ({100 * r['interval'][0]:.1f} to {100 * r['interval'][1]:.1f})"
+        for r in (result["knn"], result["linear"])
+    )
+    print(f"{title:48} logistic regression {linear}, nearest neighbours {knn}", flush=True)
 
 
 def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
@@ -159,11 +194,11 @@ def masks(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     def one(name: str) -> dict:
         folder = name.replace(" ", "-")
         model = runs.pretrain(f"pretrain-{folder}", manifest, 0, *shlex.split(MASKS[name]))
-        return runs.finetune(f"finetune-{folder}", manifest, 0, model)
+        return runs.probe(f"features-{folder}", manifest, model)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         for name, result in zip(MASKS, pool.map(one, MASKS), strict=True):
-            report(name, [result])
+            report_probe(name, result)
 
 
 def sources(runs: Runs, data: Path, options: argparse.Namespace) -> None:
@@ -176,12 +211,12 @@ def sources(runs: Runs, data: Path, options: argparse.Namespace) -> None:
 
     def one(source: str) -> list[dict]:
         model = runs.pretrain(f"pretrain-{source}", manifests[source], 0)
-        return [runs.finetune(f"{target}-after-{source}", manifests[target], 0, model) for target in folders]
+        return [runs.probe(f"features-{target}-after-{source}", manifests[target], model) for target in folders]
 
     with ThreadPoolExecutor(options.jobs) as pool:
         for source, results in zip(folders, pool.map(one, folders), strict=True):
             for target, result in zip(folders, results, strict=True):
-                report(f"pre-trained on {folders[source].name}, measured on {folders[target].name}", [result])
+                report_probe(f"pre-trained on {folders[source].name}, probed on {folders[target].name}", result)
 
 
 def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from videomae.tasks.predict import VideoClassifier
 
 SHOWN_CLASSES = 6
+READABLE_WIDTH = 320
 COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
 
 
@@ -301,7 +302,8 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
     from videomae.video.reader import VideoReader
 
     with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
-        width, height = reader.width - reader.width % 2, reader.height - reader.height % 2
+        enlarged = -(-READABLE_WIDTH // reader.width)  # so that a label fits into a small picture
+        width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
         size = max(height // 18, 12)
         font = ImageFont.load_default(size)
         with av.open(str(temporary), "w", format="mp4") as container:
@@ -310,7 +312,10 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = Fraction(1, 90000)
             for time, frame in reader:
-                picture = Image.fromarray(frame).crop((0, 0, width, height))
+                picture = Image.fromarray(frame)
+                if enlarged > 1:
+                    picture = picture.resize((picture.width * enlarged, picture.height * enlarged))
+                picture = picture.crop((0, 0, width, height))
                 pen = ImageDraw.Draw(picture, "RGBA")
                 top = 6
                 for event in timeline.events:
