@@ -226,6 +226,9 @@ class EmbedSettings:
     actors: int = 1
     """With --engine ray: processes that hold the model; each takes a GPU where Ray has any."""
 
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON object: where the features are, and which videos could not be read."""
+
 
 def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: None) -> dict[str, str]:
     """Write the features of all videos; what is there already is kept.
@@ -445,5 +448,6 @@ def main(settings: EmbedSettings) -> int:
         unreadable = embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if unreadable:
         notes.print(f"{len(unreadable)} videos could not be read: see {settings.out / UNREADABLE_NAME}", markup=False)
-    sys.stdout.write(f"{settings.out}\n")
+    answer = json.dumps({"out": str(settings.out), "unreadable": unreadable}) if settings.json else str(settings.out)
+    sys.stdout.write(f"{answer}\n")
     return 1 if unreadable else 0

@@ -155,8 +155,10 @@ def test_bad_files_are_listed_and_show_in_the_exit_code(place, tmp_path, capsys)
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (videos / name).write_bytes(b"" if name == "b.mp4" else one_video(place).read_bytes())
     arguments = ("embed", str(videos), "--model", str(place / "model"), "--out", str(tmp_path / "out"))
-    assert videomae(arguments) == 1
-    assert "1 videos could not be read" in capsys.readouterr().err
+    assert videomae((*arguments, "--json")) == 1
+    printed = capsys.readouterr()
+    assert "1 videos could not be read" in printed.err
+    assert list(json.loads(printed.out)["unreadable"]) == ["b.mp4"]
     assert (tmp_path / "out" / "unreadable.csv").read_text().splitlines()[1].startswith("b.mp4,")
     assert read_features(tmp_path / "out")["path"].to_pylist() == ["a.mp4", "c.mp4"]
 
