@@ -173,6 +173,23 @@ def test_drop_path_rises_linearly_over_the_blocks():
     assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
+def test_attentive_pooling_is_the_attention_of_one_query_and_forgets_the_order_of_tokens():
+    pooler = VideoMAEForVideoClassification(config(attentive_pooling=True)).eval().pooler
+    width, heads = pooler.proj.in_features, pooler.num_heads
+    tokens = torch.randn(2, 7, width)
+    plain = torch.nn.MultiheadAttention(width, heads, bias=True, batch_first=True)
+    key_value, proj = pooler.key_value, pooler.proj
+    with torch.no_grad():
+        plain.in_proj_weight.copy_(torch.cat([torch.eye(width), key_value.weight]))
+        plain.in_proj_bias.copy_(torch.cat([torch.zeros(width), key_value.bias]))
+        plain.out_proj.weight.copy_(proj.weight)
+        plain.out_proj.bias.copy_(proj.bias)
+        attended = pooler.query + plain(pooler.query.expand(2, 1, -1), tokens, tokens)[0][:, 0]
+        expected = attended + pooler.mlp(pooler.norm(attended))
+        torch.testing.assert_close(pooler(tokens), expected)
+        torch.testing.assert_close(pooler(tokens.flip(1)), expected)
+
+
 def test_labels_may_be_classes_soft_targets_or_several():
     logits_of = {"labels": None}
     model = VideoMAEForVideoClassification(config(num_labels=3)).eval()
