@@ -32,11 +32,11 @@ from videomae.files import atomic_write
 from videomae.video.manifest import Manifest, read_manifest
 from videomae.video.reader import TIME_TOLERANCE, VideoReader
 
-CLOCK = 90_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 30000/1001 too
+CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
 CHUNK = 32  # frames held in memory
-# Without deblocking, arithmetic coding and weighted prediction a decoder needs less than half the time. Of four frames,
-# no other refers to three: a reader of every fourth frame skips most of them.
-FAST_TO_DECODE = {"tune": "fastdecode", "bf": "3", "b_strategy": "0", "b-pyramid": "none"}
+# Without deblocking, arithmetic coding and weighted prediction a decoder needs less than half the time. Seven of eight
+# frames are such that no other refers to them: a reader of every fourth frame skips most of these.
+FAST_TO_DECODE = {"tune": "fastdecode", "bf": "7", "b_strategy": "0", "b-pyramid": "none"}
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
 SAMPLED_FILES, SAMPLED_FRAMES = 8, 96
 COMPARED_FRAMES = 8
@@ -57,8 +57,9 @@ class Encoding:
     max_fps: float | None = None
     """Frames per second, at most; by default those of the source. A clip's stride then counts the frames kept."""
 
-    key_frame_distance: int = 16
-    """Frames from one key frame to the next, at most. Fewer make larger files, but reading hardly faster."""
+    key_frame_distance: int = 33
+    """Frames from one key frame to the next, at most. Fewer make larger files, but reading hardly faster; best is one
+    more than a multiple of 8."""
 
     crf: int = 23
     """Quality, x264's constant rate factor: 0 is the best, 51 the worst."""
@@ -97,7 +98,7 @@ class Job:
         """Return what the file is made with and from, as far as that changes it."""
         status = self.source.stat()
         about = {"source_bytes": status.st_size, "source_modified_ns": status.st_mtime_ns}
-        return {MARK: 1, **dataclasses.asdict(self.encoding), **about}
+        return {MARK: 2, **dataclasses.asdict(self.encoding), **about}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +212,8 @@ def plan(
     manifest, out = read_manifest(data, format=format, videos=videos), Path(os.path.abspath(out))
     if Path(data).is_dir() and out.is_relative_to(os.path.abspath(data)):
         raise DataError(f"{out} lies in {data}, where it would be taken for data. Name a folder outside.")
+    if os.path.abspath(data) in (str(out / "manifest.csv"), str(out / "unreadable.csv")):
+        raise DataError(f"{data} would be replaced by the list of the prepared videos. Name another folder than {out}.")
     sources = {_location(sample.file): sample.path for sample in manifest}
     targets = _targets(list(sources), Path(os.path.abspath(manifest.root)), out)
     jobs = [Job(sources[source], source, target, encoding or Encoding()) for source, target in targets.items()]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -171,8 +172,12 @@ def normalize(
             "Leave it out for a batch of another size."
         )
     shift, scale = (torch.tensor(values, device=pixel_values.device).view(-1, 1, 1) * 255 for values in (mean, std))
-    result = pixel_values.to(torch.float32) if out is None else out.copy_(pixel_values)
-    return result.sub_(shift).div_(scale)
+    result = torch.empty_like(pixel_values, dtype=torch.float32) if out is None else out
+    # On a CPU, a picture that stays in the cache for all three steps takes half the time; a GPU takes all at once.
+    is_on_cpu = pixel_values.device.type == "cpu"
+    for place in product(*map(range, pixel_values.shape[:-3])) if is_on_cpu else [()]:
+        result[place].copy_(pixel_values[place]).sub_(shift).div_(scale)
+    return result
 
 
 def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from videomae.video.duplicates import near_duplicates
 from videomae.video.inspect import SLOTS_PER_SECOND, VideoFacts
-from videomae.video.manifest import VIDEO_EXTENSIONS, Manifest, Sample
+from videomae.video.manifest import Manifest, Sample, is_video, visible_files
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 
@@ -190,7 +190,7 @@ _RULES = (
         ERROR,
         "Videos that decode only up to some frame",
         "Copy or download them again. Clips that reach behind the damage fail, and training then skips the video; "
-        "`videomae prepare` keeps the part before it.",
+        "`videomae prepare` leaves it out.",
         lambda video: video.damage and f"{video.num_frames} of {video.stated_frames or '?'} frames. {video.damage}",
     ),
     _Rule(
@@ -260,7 +260,7 @@ _RULES = (
         "variable-rate",
         NOTE,
         "Videos with a variable frame rate",
-        "A stride counts frames, so clips last differently long. `videomae prepare` makes the rate constant.",
+        "A stride counts frames, so clips last differently long. `videomae prepare --max-fps` makes the rate constant.",
         lambda video: f"{video.fps:.4g} fps on average" if video.is_variable_rate else None,
     ),
     _Rule(
@@ -439,7 +439,8 @@ def _uniformity_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts]) -
     slow, fast = np.percentile([video.fps for video in videos], [5, 95])
     if fast >= MIXED_RATES * slow:
         advice = (
-            "A stride counts frames, so clips last differently long. Set the sampling's fps, or run `videomae prepare`."
+            "A stride counts frames, so clips last differently long. Set the sampling's fps, or run `videomae prepare "
+            "--max-fps` with the lowest rate."
         )
         detail = f"from {slow:.4g} to {fast:.4g} fps, without the outermost 5 %"
         yield Finding("mixed-rates", NOTE, "Different frame rates", advice, (Item((), detail),))
@@ -537,15 +538,12 @@ def _class_findings(manifest: Manifest) -> Iterator[Finding]:
 def _left_out(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     """List the files of a folder that the manifest does not take in."""
     used = {os.path.abspath(sample.file) for sample in manifest}
-    videos: list[Item] = []
-    others: list[Item] = []
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(where, name)
-            if not name.startswith(".") and name != "manifest.csv" and os.path.abspath(path) not in used:
-                is_video = os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
-                (videos if is_video else others).append(Item((os.path.relpath(path, folder),), ""))
+    unused = [
+        file
+        for file in visible_files(folder)
+        if Path(file).name != "manifest.csv" and os.path.abspath(folder / file) not in used
+    ]
+    videos, others = ([Item((file,), "") for file in unused if is_video(file) == wanted] for wanted in (True, False))
     if videos:
         advice = "Add them to the manifest, or ignore this if they were left out on purpose."
         yield Finding("unlisted", NOTE, "Videos in the folder that the manifest does not name", advice, tuple(videos))

@@ -136,7 +136,7 @@ class Manifest:
         return replace(self, samples=samples, classes=tuple(classes))
 
     def stratified_split(self, shares: Mapping[str, float], *, seed: int, ignore_groups: bool = False) -> "Manifest":
-        """Draw splits video by video, each with about the same share of every class.
+        """Draw splits video by video, each with about the same share of every class; a file stays on one side.
 
         Args:
             shares: share of the videos for each split, such as ``{"train": 0.8, "val": 0.2}``; they add up to 1.
@@ -154,12 +154,13 @@ class Manifest:
                 "these videos belong to groups, and parts of one source on both sides make scores look better than "
                 "they are. Use `grouped_split`, or pass ignore_groups=True."
             )
-        return self._with_splits(_assign(self.samples, shares, seed=seed, keys=range(len(self))))
+        return self._with_splits(_assign(self.samples, shares, seed=seed, keys=[s.file for s in self.samples]))
 
     def grouped_split(self, shares: Mapping[str, float], *, seed: int) -> "Manifest":
         """Draw splits that keep every group on one side, with class shares as even as the groups allow.
 
-        A video without a group is a group of its own. Arguments, result and errors as in `stratified_split`.
+        A file without a group is a group of its own, with all its stretches. Arguments, result and errors as in
+        `stratified_split`.
         """
         return self._with_splits(_assign(self.samples, shares, seed=seed, keys=_group_keys(self.samples)))
 
@@ -246,12 +247,20 @@ def read_manifest(
 
 def video_files(folder: Path) -> list[str]:
     """List the videos below ``folder`` as sorted relative paths; what starts with a dot is hidden."""
-    found = []
+    return sorted(file for file in visible_files(folder) if is_video(file))
+
+
+def visible_files(folder: Path) -> Iterator[str]:
+    """Yield all files below ``folder`` as relative paths; links are followed, but not into a folder they lie in."""
     for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        around = os.path.realpath(where)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not Path(around).is_relative_to(os.path.realpath(os.path.join(where, name)))
+        )
         prefix = Path(where).relative_to(folder)
-        found += [(prefix / name).as_posix() for name in files if not name.startswith(".") and _is_video(name)]
-    return sorted(found)
+        yield from ((prefix / name).as_posix() for name in sorted(files) if not name.startswith("."))
 
 
 # ---------------------------------------------------------------------------------------------------- readers
@@ -308,6 +317,8 @@ def _read_csv(path: Path, root: Path, fold: int) -> Read:
         raise DataError(f"{path} has no column 'path', only {list(columns)}. The first line must name the columns.")
     if len(set(columns)) < len(columns):
         raise DataError(f"{path} names a column twice: {list(columns)}. Rename one.")
+    if odd := [name for name in columns if name not in COLUMNS and name.strip().lower() in COLUMNS]:
+        raise DataError(f"{path} names a column {odd[0]!r}: it must be {odd[0].strip().lower()!r}, or another word.")
 
     def rows() -> Iterator[Row]:
         for row in _csv_rows(reader, path):
@@ -415,8 +426,8 @@ def _read_v1(path: Path, root: Path, fold: int) -> Read:
         for number, line in enumerate(_lines(path), start=1):
             three = re.fullmatch(r"(.+) (-?\d+) (-?\d+)", line)
             two = re.fullmatch(r"(.+) (\d+)", line)
-            if three and (_is_video(three[1]) or not (two and _is_video(two[1]))):
-                if int(three[3]) > 0 and not _is_video(three[1]):
+            if three and (is_video(three[1]) or not (two and is_video(two[1]))):
+                if int(three[3]) > 0 and not is_video(three[1]):
                     raise DataError(
                         f"{path}, line {number}: {three[1]!r} is a folder of {three[3]} images, which are not read. "
                         "Give the videos themselves."
@@ -458,7 +469,8 @@ def _build(rows: Iterable[Row], root: Path, *, classes: Sequence[str] | None = N
     return samples, classes
 
 
-def _is_video(name: str) -> bool:
+def is_video(name: str) -> bool:
+    """Tell by its ending whether a file is taken for a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
 
 
@@ -523,7 +535,7 @@ def _refuse_duplicates(samples: Sequence[Sample], path: Path) -> None:
 
 
 def _group_keys(samples: Sequence[Sample]) -> list[Hashable]:
-    return [i if sample.group is None else sample.group for i, sample in enumerate(samples)]
+    return [sample.file if sample.group is None else sample.group for sample in samples]
 
 
 def _assign(

@@ -23,6 +23,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -174,7 +175,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (seconds, (H, W, 3) uint8 RGB) for every frame in turn, holding one frame at a time."""
         for rank, frame in enumerate(self._open_backend().read(range(len(self)))):
-            yield float(self.times[rank]), frame
+            yield float(self.times[rank]), frame.copy()
 
     def close(self) -> None:
         """Release the file; what was learned about it stays readable."""
@@ -231,7 +232,8 @@ def _gather(video: "_PyAV", indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     frames = np.empty((len(indices), video.height, video.width, 3), np.uint8)
     ranks, number_of = np.unique(indices, return_inverse=True)
     for number, frame in enumerate(video.read(ranks.tolist())):
-        frames[number_of == number] = frame
+        for place in np.flatnonzero(number_of == number):
+            frames[place] = frame
     return frames
 
 
@@ -284,7 +286,7 @@ class _PyAV:
         return cls(_open_container(source, name), name, source=source, threads=threads, truncate=truncate)
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the frames of these rising ranks as (H, W, 3) RGB, upright. Only these are converted."""
+        """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
         ranks = list(ranks)
         self._plan(ranks)
         for rank in ranks:
@@ -296,8 +298,9 @@ class _PyAV:
                     "be of one size. Re-encode it to one size."
                 )
             # One scaling thread: to start more takes longer than to convert a frame.
-            image = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            yield _upright(image.astype(np.uint8, copy=False), self._orientation)
+            plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+            image = np.ndarray((size[1], size[0], 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
+            yield _upright(image, self._orientation)
 
     def close(self) -> None:
         """Release the file."""
@@ -342,12 +345,15 @@ class _PyAV:
     def _index_packets(self) -> None:
         """Learn the frames' stamps and the key frames from the packets, without decoding."""
         rows = []
+        extradata, is_vp8 = self._extradata_of_avc(), self.codec == "vp8"
         try:
             for packet in self._container.demux(self._stream):
-                if packet.size or packet.pts is not None:  # otherwise it marks the end
-                    shown = not packet.is_discard and not (self.codec == "vp8" and _is_hidden_vp8(packet))
-                    flags = packet.is_keyframe, shown, packet.is_corrupt, self._is_spare(packet)
-                    rows.append((packet.pts, packet.dts, packet.duration, packet.size, *flags))
+                stamp, size = packet.pts, packet.size
+                if size or stamp is not None:  # otherwise it marks the end
+                    shown = not packet.is_discard and not (is_vp8 and _is_hidden_vp8(packet))
+                    spare = extradata is not None and _is_unreferenced(memoryview(packet), extradata)
+                    flags = packet.is_keyframe, shown, packet.is_corrupt, spare
+                    rows.append((stamp, packet.dts, packet.duration, size, *flags))
         except av.FFmpegError:
             self._is_trusted = False  # decoding will meet the same damage, and tell
         if not rows:
@@ -377,15 +383,14 @@ class _PyAV:
         last_duration = durations[self._positions[-1]]
         self.last_duration = float(self._seconds([last_duration])[0]) if last_duration else None
 
-    def _is_spare(self, packet: Packet) -> bool:
-        """Tell whether no other frame refers to that of a packet, by the packet itself: H.264 in MP4 or Matroska.
+    def _extradata_of_avc(self) -> bytes | None:
+        """Return the header of H.264 in MP4 or Matroska, whose packets tell if other frames refer to theirs, else None.
 
         Containers have a flag for it too, but it need not be true.
         """
         context = self._stream.codec_context
         extradata = context.extradata or b""
-        is_avc = self.codec == "h264" and context.has_b_frames and extradata[:1] == b"\x01"
-        return is_avc and _is_unreferenced(memoryview(packet), extradata)
+        return extradata if self.codec == "h264" and context.has_b_frames and extradata[:1] == b"\x01" else None
 
     def _index_by_decoding(self) -> None:
         """Count the frames by decoding all of them; their stamps are kept if all come out as expected."""
@@ -598,7 +603,8 @@ class _Orientation(NamedTuple):
 
 def _orientation(frame: VideoFrame) -> tuple[int, _Orientation]:
     """Read the display matrix: x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, 6.2.2), y downwards."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer
+    # `frame.side_data` would tie the frame, and its memory, into a reference cycle.
+    matrix: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # a buffer
     if matrix is None:
         return 0, _Orientation()
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
@@ -613,5 +619,4 @@ def _upright(image: NDArray[np.uint8], orientation: _Orientation) -> NDArray[np.
     """(stored height, stored width, 3) -> (H, W, 3)."""
     if orientation.swap:
         image = image.transpose(1, 0, 2)
-    image = image[:: -1 if orientation.flip_y else 1, :: -1 if orientation.flip_x else 1]
-    return np.ascontiguousarray(image)
+    return image[:: -1 if orientation.flip_y else 1, :: -1 if orientation.flip_x else 1]

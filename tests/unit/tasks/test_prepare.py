@@ -65,6 +65,15 @@ def test_frames_keep_their_number_times_and_looks(tmp_path):
     assert np.abs(differences).mean() < 5
 
 
+@pytest.mark.parametrize("fps", [24000 / 1001, 60000 / 1001, 12.5])
+def test_times_are_exactly_those_of_the_source_at_usual_rates(fps, tmp_path):
+    """Else a frame at the start or the end of a stretch would fall to the other side of it."""
+    source = write_video(tmp_path / "a.mp4", moving_square(24), fps=fps)
+    job = encode_here(source, tmp_path / "b.mp4")
+    with VideoReader(source) as before, VideoReader(job.target) as after:
+        np.testing.assert_array_equal(after.times, before.times)
+
+
 @pytest.mark.parametrize(
     ("size", "short_side", "expected"),
     [((48, 96), 32, (32, 64)), ((96, 48), 32, (64, 32)), ((48, 96), 256, (48, 96)), ((50, 70), 32, (32, 44))],
@@ -235,6 +244,10 @@ def test_foreign_files_and_sources_are_never_replaced(data, tmp_path):
         plan(data, data / "small")
     with pytest.raises(DataError, match="Name a folder outside"):
         plan(data, data)
+    (data / "manifest.csv").write_text("path\nwave/ä b.avi\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.csv would be replaced"):
+        plan(data / "manifest.csv", data)
+    (data / "manifest.csv").unlink()
     (tmp_path / "mine" / "walk").mkdir(parents=True)
     write_video(tmp_path / "mine" / "walk" / "c.mp4", moving_square(4))
     with pytest.raises(DataError, match="was not made by `prepare`"):

@@ -58,6 +58,14 @@ def test_loose_videos_beside_class_folders_are_refused(tmp_path):
         read_manifest(files(tmp_path, "run/a.mp4", "c.mp4"))
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    files(tmp_path / "data", "run/a.mp4")
+    files(tmp_path / "more", "b.mp4")
+    (tmp_path / "data" / "walk").symlink_to(tmp_path / "more")
+    (tmp_path / "data" / "run" / "up").symlink_to(tmp_path / "data")
+    assert named(read_manifest(tmp_path / "data")) == {"run/a.mp4": "run", "walk/b.mp4": "walk"}
+
+
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DataError, match="names no video"):
         read_manifest(files(tmp_path, "run/a.txt"))
@@ -124,6 +132,8 @@ def test_stretches_of_one_video_are_different_samples(tmp_path):
         ("path,label\nmy, clip.mp4,x\n", r"line 2: more fields than columns"),
         ('path,label\n"a.mp4"b,x\n', r"line 2: .*quotes"),
         ("path,label,label\na.mp4,x,y\n", r"names a column twice"),
+        ("path, label\na.mp4, x\n", r"names a column ' label': it must be 'label'"),
+        ("path,Split\na.mp4,train\n", r"names a column 'Split': it must be 'split'"),
         ("path,label\n", r"names no video"),
     ],
 )
@@ -275,6 +285,14 @@ def test_a_group_stays_on_one_side():
     sides = {(s.group, s.split) for s in drawn}
     assert len(sides) == 18
     assert 54 <= len(drawn.split("train")) <= 72
+
+
+@pytest.mark.parametrize("method", [Manifest.stratified_split, Manifest.grouped_split])
+def test_stretches_of_one_file_stay_on_one_side(method):
+    samples = [Sample(f"{i // 5}", Path(f"{i // 5}.mp4"), label=0, start=float(i % 5)) for i in range(50)]
+    drawn = method(Manifest(tuple(samples), ("x",), Path()), {"train": 0.8, "val": 0.2}, seed=0)
+    assert len({(s.file, s.split) for s in drawn}) == 10
+    assert len(drawn.split("val")) == 10
 
 
 def test_a_split_by_video_of_grouped_videos_has_to_be_asked_for():

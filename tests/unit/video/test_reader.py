@@ -15,6 +15,7 @@ from PIL import Image
 
 from support import shared_dir
 from videomae.errors import VideoError
+from videomae.tasks.prepare import FAST_TO_DECODE
 from videomae.video import reader as reader_module
 from videomae.video.reader import VideoReader, read_video_pyav
 from videos import decode_in_sequence, moving_square, write_video
@@ -23,6 +24,7 @@ OPEN_GOP = {"x264-params": "open-gop=1:scenecut=0:log-level=none"}
 ENCODINGS = {
     "h264-b-frames.mp4": {"b_frames": 3},
     "h264-one-group.mp4": {"gop": 250},
+    "h264-as-prepared.mp4": {"gop": 33, "options": FAST_TO_DECODE},
     "h264-open-groups.mp4": {"b_frames": 3, "options": OPEN_GOP},
     "h264-open-groups.mkv": {"b_frames": 3, "options": OPEN_GOP},
     "h264-intra-refresh.mkv": {"options": {"x264-params": "intra-refresh=1:keyint=20:log-level=none"}},
@@ -418,6 +420,20 @@ def test_no_file_stays_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_closed_reader_leaves_nothing_for_the_garbage_collector(video):
+    """Frames hold much memory outside Python's heap, so the collector would wait long with them."""
+    gc.collect()
+    gc.disable()
+    try:
+        with VideoReader(video) as reader:
+            reader.frames_at([7, 50])
+            next(iter(reader))
+        del reader
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_iteration_holds_one_frame_at_a_time(tmp_path):
     path = write_video(tmp_path / "video.mp4", moving_square(200, 256, 256))
     frame_bytes = 256 * 256 * 3
@@ -465,7 +481,7 @@ def test_the_usage_example_pads_a_short_video_with_its_last_frame(tmp_path):
             read_video_pyav(container, [0, -2])
 
 
-@pytest.mark.parametrize("options", [{}, {"b-pyramid": "none", "bf": "3", "b_strategy": "0"}])
+@pytest.mark.parametrize("options", [{}, {"b-pyramid": "none", "bf": "3", "b_strategy": "0"}, FAST_TO_DECODE])
 def test_frames_that_nobody_needs_are_left_out_and_the_others_stay_exact(tmp_path, options):
     video = write_video(
         tmp_path / "b.mp4", moving_square(120, 64, 96), codec="libx264", gop=30, b_frames=3, options=options
