@@ -138,7 +138,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
     def _decode(self, sample: Sample, rng: np.random.Generator) -> Tensor:
         """Read the frames of all clips at once: (clips, T, C, H, W) uint8, a view of (clips, T, H, W, C)."""
         threads = self.threads or (1 if get_worker_info() else None)
-        with VideoReader(sample.file, threads=threads, backend=self.backend) as reader:
+        with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
             begin, end = _stretch(sample, reader)
             draws = [rng] * self.clips_per_video if self.training else [None]
             chosen = [self.sampling(end - begin, video_fps=reader.fps, generator=draw) for draw in draws]

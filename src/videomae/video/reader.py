@@ -51,8 +51,8 @@ class VideoReader:
     decodes from the start instead. So frames are right in either case, and fast in a sound file. Only in a damaged one
     that FFmpeg decodes without an error may a patched picture depend on the way to it.
 
-    Opening reads the file once without decoding it, and decodes the first frame. A reader is a context manager, and not
-    for use from several threads at once.
+    Opening reads the file once without decoding it, and decodes the first frame (see ``peek``). A reader is a context
+    manager, and not for use from several threads at once.
 
     Args:
         path: the file: a path, a URL that FFmpeg can seek in, or a seekable binary file object (it is not closed).
@@ -60,15 +60,13 @@ class VideoReader:
         on_error: ``"raise"``, or ``"truncate"`` to keep the frames before the first damage: the video then ends there.
             Finding the damage costs decoding the whole file when it is opened.
         backend: the decoding library, ``"pyav"``, or ``"torchcodec"`` where that is installed.
+        peek: decode the first frame at once. Without, a file that is damaged there is opened all the same, and size,
+            rotation and pixel format are only known once a frame was decoded, or are asked for; a clip from the middle
+            is there sooner.
 
     Attributes:
         name: the path, as errors give it.
-        width: pixels of an upright frame (after the rotation the file asks for).
-        height: pixels of an upright frame.
-        rotation: degrees clockwise, 0, 90, 180 or 270, by which the stored frames are turned to be upright; mirroring
-            is undone too. Other angles are taken to the nearest of these.
         codec: FFmpeg's name of the codec, e.g. ``"h264"``.
-        pixel_format: FFmpeg's name of the stored pixel format, e.g. ``"yuv420p"``.
         closed: whether `close` was called.
 
     Raises:
@@ -82,6 +80,7 @@ class VideoReader:
         threads: int | None = None,
         on_error: str = "raise",
         backend: str = "pyav",
+        peek: bool = True,
     ) -> None:
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {ON_ERROR}, got {on_error!r}.")
@@ -92,11 +91,14 @@ class VideoReader:
         threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
         self._backend = _BACKENDS[backend].open(path, threads=threads, truncate=on_error == "truncate")
         self.name = self._backend.name
-        self.width, self.height = self._backend.width, self._backend.height
-        self.rotation = self._backend.rotation
         self.codec = self._backend.codec
-        self.pixel_format = self._backend.pixel_format
         self.closed = False
+        if peek:
+            try:
+                self._look()
+            except BaseException:
+                self.close()
+                raise
 
     def __len__(self) -> int:
         return len(self._backend.times)
@@ -105,6 +107,29 @@ class VideoReader:
     def num_frames(self) -> int:
         """Number of frames N, counted, not read from the header."""
         return len(self)
+
+    @property
+    def width(self) -> int:
+        """Pixels of an upright frame (after the rotation the file asks for)."""
+        return self._look().width
+
+    @property
+    def height(self) -> int:
+        """Pixels of an upright frame."""
+        return self._look().height
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise, 0, 90, 180 or 270, by which the stored frames are turned to be upright.
+
+        Mirroring is undone too. Other angles are taken to the nearest of these.
+        """
+        return self._look().rotation
+
+    @property
+    def pixel_format(self) -> str:
+        """FFmpeg's name of the stored pixel format, e.g. ``"yuv420p"``."""
+        return self._look().pixel_format
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -190,6 +215,9 @@ class VideoReader:
     ) -> None:
         self.close()
 
+    def _look(self) -> "Look":
+        return (self._backend if self._backend.has_look else self._open_backend()).look()
+
     def _open_backend(self) -> "_PyAV":
         if self.closed:
             raise ValueError(f"{self.name} is closed. Read frames inside the `with` block.")
@@ -229,12 +257,14 @@ def _whole_numbers(indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.i
 
 def _gather(video: "_PyAV", indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Decode each frame once, in rising order, and put it wherever it is wanted."""
-    frames = np.empty((len(indices), video.height, video.width, 3), np.uint8)
     ranks, number_of = np.unique(indices, return_inverse=True)
+    frames = None
     for number, frame in enumerate(video.read(ranks.tolist())):
+        if frames is None:
+            frames = np.empty((len(indices), *frame.shape), np.uint8)
         for place in np.flatnonzero(number_of == number):
             frames[place] = frame
-    return frames
+    return np.empty((0, video.look().height, video.look().width, 3), np.uint8) if frames is None else frames
 
 
 class _PyAV:
@@ -249,7 +279,7 @@ class _PyAV:
         times: seconds of each frame, (N,) float64.
         last_duration: seconds the last frame is shown, or None if the file does not say.
         stated_rate: frames per second by the header.
-        width, height, rotation, codec, pixel_format: as in `VideoReader`.
+        codec: as in `VideoReader`.
     """
 
     def __init__(
@@ -271,6 +301,7 @@ class _PyAV:
         self._unwanted: frozenset[int] = frozenset()  # those of them that need not be decoded now
         self._left_out: set[int] = set()  # those that were not, on the way from the last key frame
         self._is_trusted = True  # are all packets' stamps those of the frames that come out?
+        self._look: Look | None = None  # learned from the first frame decoded
         try:
             self._prepare()
         except BaseException:
@@ -291,16 +322,28 @@ class _PyAV:
         self._plan(ranks)
         for rank in ranks:
             frame = self._frame(rank)
-            size = frame.width, frame.height
-            if size != self._stored_size:
+            size, look = (frame.width, frame.height), self.look()
+            if size != look.stored_size:
                 raise VideoError(
-                    f"{self.name} changes from {self._stored_size} to {size} pixels at frame {rank}: all frames must "
+                    f"{self.name} changes from {look.stored_size} to {size} pixels at frame {rank}: all frames must "
                     "be of one size. Re-encode it to one size."
                 )
             # One scaling thread: to start more takes longer than to convert a frame.
             plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
             image = np.ndarray((size[1], size[0], 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
-            yield _upright(image, self._orientation)
+            yield _upright(image, look.orientation)
+
+    @property
+    def has_look(self) -> bool:
+        """Whether a frame was decoded, so that `look` needs none."""
+        return self._look is not None
+
+    def look(self) -> "Look":
+        """Return what frames look like, from the first one decoded."""
+        if self._look is None:
+            self._frame(0)
+        assert self._look is not None
+        return self._look
 
     def close(self) -> None:
         """Release the file."""
@@ -315,11 +358,6 @@ class _PyAV:
         self._index_packets()
         if self._truncate or not self._is_trusted:
             self._index_by_decoding()
-        first = self._frame(0)
-        self.pixel_format = first.format.name
-        self._stored_size = first.width, first.height
-        self.rotation, self._orientation = _orientation(first)
-        self.width, self.height = self._stored_size[::-1] if self._orientation.swap else self._stored_size
 
     def _choose_stream(self) -> VideoStream:
         container = self._container
@@ -494,6 +532,8 @@ class _PyAV:
             if self._is_left_out(packet):
                 continue
             for frame in packet.decode():
+                if self._look is None:
+                    self._look = _look_of(frame)
                 if self._is_trusted:
                     while rank in self._left_out:
                         rank += 1
@@ -599,6 +639,24 @@ class _Orientation(NamedTuple):
     swap: bool = False
     flip_x: bool = False
     flip_y: bool = False
+
+
+class Look(NamedTuple):
+    """What the frames of a video look like: the properties of `VideoReader`, and how they are stored."""
+
+    width: int
+    height: int
+    rotation: int
+    pixel_format: str
+    stored_size: tuple[int, int]
+    orientation: _Orientation
+
+
+def _look_of(frame: VideoFrame) -> Look:
+    stored_size = frame.width, frame.height
+    rotation, orientation = _orientation(frame)
+    upright = stored_size[::-1] if orientation.swap else stored_size
+    return Look(*upright, rotation, frame.format.name, stored_size, orientation)
 
 
 def _orientation(frame: VideoFrame) -> tuple[int, _Orientation]:

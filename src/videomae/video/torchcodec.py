@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from videomae.errors import VideoError
 
 if TYPE_CHECKING:
-    from videomae.video.reader import _PyAV
+    from videomae.video.reader import Look, _PyAV
 
 CHUNK = 64  # frames decoded by one call, and held in memory
 SAME_TIME = 1e-3  # seconds
@@ -26,9 +26,10 @@ SAME_TIME = 1e-3  # seconds
 class TorchCodec:
     """One video stream, decoded by torchcodec, with what `VideoReader` asks of a back end."""
 
+    has_look = True
+
     def __init__(self, facts: "_PyAV", source: Any, *, threads: int) -> None:
-        self.name, self.codec, self.pixel_format = facts.name, facts.codec, facts.pixel_format
-        self.width, self.height, self.rotation = facts.width, facts.height, facts.rotation
+        self.name, self.codec, self._look = facts.name, facts.codec, facts.look()
         self.times, self.last_duration, self.stated_rate = facts.times, facts.last_duration, facts.stated_rate
         decoder = _decoder_class()
         try:
@@ -44,6 +45,7 @@ class TorchCodec:
         from videomae.video.reader import _PyAV  # which knows this class by name
 
         facts = _PyAV.open(path, threads=threads, truncate=truncate)
+        facts.look()
         facts.close()
         if not isinstance(path, str | os.PathLike):
             path.seek(0)
@@ -62,12 +64,16 @@ class TorchCodec:
                 ) from error
             frames = batch.data.numpy()
             is_other = np.abs(batch.pts_seconds.numpy() - self.times[chunk]) > SAME_TIME
-            if is_other.any() or frames.shape[1:] != (self.height, self.width, 3):
+            if is_other.any() or frames.shape[1:] != (self._look.height, self._look.width, 3):
                 raise VideoError(
                     f"{self.name} must give the same frames with torchcodec as with PyAV, but does not from frame "
                     f"{chunk[int(is_other.argmax())]} on. Use backend='pyav' for this file."
                 )
             yield from frames
+
+    def look(self) -> "Look":
+        """Return what frames look like."""
+        return self._look
 
     def close(self) -> None:
         """Release the file."""

@@ -420,6 +420,34 @@ def test_no_file_stays_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_without_peek_a_clip_is_the_same_and_the_size_known_when_asked_for(video):
+    with VideoReader(video) as expected, VideoReader(video, peek=False) as reader:
+        np.testing.assert_array_equal(reader.frames_at([40, 44]), expected.frames_at([40, 44]))
+    assert (reader.width, reader.height, reader.rotation) == (expected.width, expected.height, expected.rotation)
+    with VideoReader(video, peek=False) as reader:
+        assert reader.frames_at([]).shape == (0, expected.height, expected.width, 3)
+        assert reader.pixel_format == expected.pixel_format
+    with VideoReader(video, peek=False) as reader:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        _ = reader.width
+
+
+def test_without_peek_damage_at_the_start_shows_when_it_is_read(tmp_path):
+    video = write_video(tmp_path / "a.mp4", moving_square(60, 64, 96), codec="libx264", gop=30)
+    data = bytearray(video.read_bytes())
+    start = data.index(b"mdat") + 4
+    for _ in ("encoder's settings", "first frame"):
+        begin, length = start + 5, int.from_bytes(data[start : start + 4], "big")
+        start += 4 + length
+    data[begin:start] = b"\xff" * (length - 1)
+    video.write_bytes(data)
+    with pytest.raises(VideoError, match="damaged at frame 0"):
+        VideoReader(video)
+    with VideoReader(video, peek=False) as reader, pytest.raises(VideoError, match="damaged at frame 0"):
+        reader.frames_at([0])
+
+
 def test_a_closed_reader_leaves_nothing_for_the_garbage_collector(video):
     """Frames hold much memory outside Python's heap, so the collector would wait long with them."""
     gc.collect()
