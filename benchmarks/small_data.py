@@ -138,7 +138,7 @@ class Runs:
         result = out / "result.json"
         if not result.exists():
             self.videomae(
-                "evaluate", data, "--model", out / "model", "--split", "test", "--stride", 3.75, "--views", "3x1",
+                "evaluate", data, "--model", out / "model", "--split", "test", "--views", "3x1",
                 "--allow-missing-classes", "--workers", 0, "--json", "--out", out,
             )  # fmt: skip
         return json.loads(result.read_text())
@@ -146,7 +146,7 @@ class Runs:
     def probe(self, name: str, data: Path, model: Path) -> dict:
         """Return how well simple classifiers do on a model's features, as `videomae probe` says."""
         out = self.work / name
-        self.videomae("embed", data, "--out", out, "--model", model, "--stride", 4)
+        self.videomae("embed", data, "--out", out, "--model", model)
         return json.loads(self.videomae("probe", out, "--json", "--c", 0.01))
 
 

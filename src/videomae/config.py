@@ -20,6 +20,7 @@ ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 POSITIONS = ("rebuild", "interpolate")
+CLIP_SAMPLINGS = ("dense", "uniform")
 
 # Width, depth, heads, MLP width; decoder width, depth, heads, MLP width; patch size. The published ones are of
 # VideoMAE and VideoMAE V2 (the decoders of v1; giant is v2's). There is no published tiny: it is this project's,
@@ -85,6 +86,10 @@ class VideoMAEConfig:
         position_embedding: "rebuild" computes the 1-D sinusoid for the model's own grid; "interpolate" computes it
             for ``position_grid`` and resamples it linearly along time, height and width.
         position_grid: tubelets (time, height, width) that the weights were trained with; needed to interpolate.
+        clip_sampling: how the frames of a clip were chosen in training, and are by default: "dense" takes every
+            ``clip_stride``-th, "uniform" one of each of ``num_frames`` equal segments of the video.
+        clip_stride: frames from one of a dense clip to the next; 4 in nearly all published models.
+        clip_fps: frame rate that ``clip_stride`` is counted at; None counts the video's own frames.
         drop_path: rate of stochastic depth at the last encoder block; it rises linearly from 0 at the first.
         head_dropout: dropout before the classifier, in [0, 1).
         label_smoothing: share of a label spread over all classes, in [0, 1).
@@ -132,6 +137,9 @@ class VideoMAEConfig:
     image_std: tuple[float, ...] | None = None
     position_embedding: str = "rebuild"
     position_grid: tuple[int, int, int] | None = None
+    clip_sampling: str = "dense"
+    clip_stride: float = 4.0
+    clip_fps: float | None = None
     drop_path: float = 0.0
     head_dropout: float = 0.0
     label_smoothing: float = 0.0
@@ -235,6 +243,7 @@ class VideoMAEConfig:
         """Return the content of config.json: what transformers knows, what differs of ours, and unknown fields."""
         ours = {"output_norm_eps", "image_mean", "image_std", "position_embedding", "position_grid"}
         ours |= {"drop_path", "head_dropout", "label_smoothing", "attentive_pooling"}
+        ours |= {"clip_sampling", "clip_stride", "clip_fps"}
         content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -337,7 +346,9 @@ class VideoMAEConfig:
             if getattr(self, name) not in choices:
                 shown = ", ".join(map(repr, choices))
                 raise ValueError(f"{name} must be one of {shown}, got {getattr(self, name)!r}")
-        for name in ("layer_norm_eps", "output_norm_eps", "initializer_range"):
+        for name in ("layer_norm_eps", "output_norm_eps", "initializer_range", "clip_stride", "clip_fps"):
+            if name == "clip_fps" and self.clip_fps is None:
+                continue
             if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}")
         if self.position_embedding == "interpolate" and (self.position_grid is None or len(self.position_grid) != 3):
@@ -364,6 +375,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "hidden_act": ACTIVATIONS,
     "attn_implementation": ATTENTION_IMPLEMENTATIONS,
     "position_embedding": POSITIONS,
+    "clip_sampling": CLIP_SAMPLINGS,
     "problem_type": (None, *PROBLEM_TYPES),
 }
 

@@ -89,7 +89,7 @@ class VideoEmbedder:
         *,
         per: Per = "clip",
         layer: int = -1,
-        stride: int = 4,
+        stride: float | None = None,
         window: float = 2.0,
         hop: float = 1.0,
         batch_size: int = 8,
@@ -101,7 +101,8 @@ class VideoEmbedder:
             per: "clip" is the mean over all tokens of the middle clip; "window" likewise for windows that slide over
                 the whole video; "slot" is the mean over each time slot of the middle clip; "token" is every tubelet.
             layer: -1 is the encoder's output, 0 the input of its first block, k the output of block k.
-            stride: frames from one of the middle clip to the next.
+            stride: frames from one of the middle clip to the next; by default they are chosen as in the model's
+                training.
             window: seconds that a window spans.
             hop: seconds from one window to the next.
             batch_size: clips that go through the model at once.
@@ -139,7 +140,7 @@ class VideoEmbedder:
         return digest.hexdigest()[:32]
 
     def clips(
-        self, video: str | Path | Sample, per: Per, *, stride: int, window: float, hop: float
+        self, video: str | Path | Sample, per: Per, *, stride: float | None, window: float, hop: float
     ) -> Iterator[tuple[float, float, "torch.Tensor"]]:
         """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
@@ -162,9 +163,14 @@ class VideoEmbedder:
                 raise VideoError(
                     f"{sample.path} has no frame between {begin} s and {sample.end} s: correct the manifest"
                 )
-            chosen = first + Sampling.parse("1x1", frames=num_frames, stride=stride).indices(last - first)[0]
+            choice = Sampling.of(self.model.config, stride=stride).choice
+            chosen = first + choice(last - first, video_fps=reader.fps)[0]
             frames = reader.frames_at(chosen)
-            yield float(times[chosen[0]]), float(times[chosen[-1]] + stride / reader.fps), self._prepare(list(frames))
+            if choice.method == "uniform":
+                seconds = (last - first) / reader.fps / num_frames
+            else:
+                seconds = choice.stride / (choice.fps or reader.fps)
+            yield float(times[chosen[0]]), float(times[chosen[-1]] + seconds), self._prepare(list(frames))
 
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":
         return self.processor(clip, return_tensors="pt").pixel_values
@@ -202,8 +208,8 @@ class EmbedSettings:
     layer: int = -1
     """-1 is the encoder's output, 0 the input of its first block, k the output of block k."""
 
-    stride: int = 4
-    """Frames from one of the clip to the next."""
+    stride: float | None = None
+    """Frames from one of the clip to the next, by default as in the model's training."""
 
     window: float = 2.0
     """With --per window: seconds that a window spans."""
@@ -326,7 +332,9 @@ def _write_with_ray(missing: Sequence[int], settings: EmbedSettings) -> Iterator
 
 def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedder) -> dict[str, Any]:
     """Return what features depend on: settings, videos, weights and processor."""
-    kept = {name: getattr(settings, name) for name in ("per", "layer", "stride", "window", "hop")}
+    kept = {name: getattr(settings, name) for name in ("per", "layer", "window", "hop")}
+    choice = Sampling.of(embedder.model.config, stride=settings.stride).choice
+    kept |= {"sampling": choice.method, "stride": choice.stride, "fps": choice.fps}
     videos = hashlib.sha256(json.dumps([(v.path, v.start, v.end) for v in manifest]).encode()).hexdigest()[:32]
     model = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
     places = {"model": model, "root": str(manifest.root.resolve())}

@@ -16,7 +16,7 @@ from rich.markup import escape
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, VideoMAEConfig, nearest
 from videomae.errors import DataError, VideoError
 from videomae.evaluation import Evaluation, VideoScores, summarize
-from videomae.tasks.predict import DEFAULT_MODEL, Sampling, VideoClassifier, choose_device
+from videomae.tasks.predict import DEFAULT_MODEL, VideoClassifier, choose_device, parse_views
 from videomae.video.manifest import Manifest, read_manifest
 from videomae.video.processors import VideoMAEImageProcessor
 
@@ -182,7 +182,7 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     config, processor = classifier.model.config, classifier.processor
-    protocol = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    protocol = find_protocol(protocol, config) if isinstance(protocol, str) else protocol
     data = match_classes(data, config, allow_missing=allow_missing_classes)
     rank, world_size = process_of_group()
     loader = build_loader(
@@ -228,11 +228,14 @@ def evaluate(
     return summarize(videos, data.classes, confidence=confidence, seed=seed, about=about)
 
 
-def find_protocol(name: str) -> Protocol:
-    """Return a protocol by its name."""
+def find_protocol(name: str, config: VideoMAEConfig) -> Protocol:
+    """Return a protocol by its name; "center" chooses frames as in the model's training."""
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}{nearest(name, PROTOCOLS)}. Known: {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[name]
+    if name != "center":
+        return PROTOCOLS[name]
+    method: Method = "uniform" if config.clip_sampling == "uniform" else "dense"
+    return dataclasses.replace(PROTOCOLS[name], method=method, stride=config.clip_stride, fps=config.clip_fps)
 
 
 def match_classes(data: Manifest, config: VideoMAEConfig, *, allow_missing: bool = False) -> Manifest:
@@ -395,7 +398,8 @@ class EvaluateSettings:
     """Which split of the data; "all" takes every video."""
 
     protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] = "center"
-    """What the model sees of a video: the middle, or what the published tests of a benchmark show."""
+    """What the model sees of a video: the middle, its frames chosen as in the model's training, or what the published
+    tests of a benchmark show."""
 
     views: str | None = None
     """In place of the protocol's: clips spread over the time x crops spread over the frame, e.g. 5x3."""
@@ -455,8 +459,8 @@ def run(settings: EvaluateSettings, *, progress: Progress = lambda done, total: 
     """
     data = read_manifest(settings.data, videos=settings.videos, fold=settings.fold)
     data = data if settings.split == EVERYTHING else data.split(settings.split)
-    protocol = _protocol_of(settings)
     classifier = VideoClassifier.from_pretrained(settings.model, device=settings.device, dtype=settings.dtype)
+    protocol = _protocol_of(settings, classifier.model.config)
     evaluation = evaluate(
         classifier,
         data,
@@ -509,13 +513,12 @@ def _group_of_torchrun(settings: EvaluateSettings) -> Iterator[int]:
         dist.destroy_process_group()
 
 
-def _protocol_of(settings: EvaluateSettings) -> Protocol:
+def _protocol_of(settings: EvaluateSettings, config: VideoMAEConfig) -> Protocol:
     given: dict[str, Any] = {"method": settings.sampling, "stride": settings.stride, "fps": settings.fps}
     if settings.views is not None:
-        sampling = Sampling.parse(settings.views, frames=1, stride=1)
-        given |= {"clips": sampling.clips, "crops": sampling.crops}
+        given["clips"], given["crops"] = parse_views(settings.views)
     changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(find_protocol(settings.protocol), **changes)
+    return dataclasses.replace(find_protocol(settings.protocol, config), **changes)
 
 
 def _run_with_bar(settings: EvaluateSettings, rank: int) -> Evaluation:

@@ -84,7 +84,7 @@ def explain(
     *,
     label: str | None = None,
     method: Method = "relevance",
-    stride: int = 4,
+    stride: float | None = None,
 ) -> Explanation:
     """Say where in the middle clip of a video a classifier looks.
 
@@ -111,7 +111,7 @@ def explain(
         processor: turns frames into its input.
         label: name of the class to explain; None is the predicted one. Only "relevance" tells classes apart.
         method: see ``relevance`` and ``rollout``.
-        stride: distance between the frames of the clip, in frames.
+        stride: distance between the frames of the clip, in frames; by default they are chosen as in training.
 
     Raises:
         VideoError: if the file cannot be read.
@@ -122,7 +122,7 @@ def explain(
 
     check_question(model, label, method)
     config = model.config
-    sampling = Sampling.parse("1x1", frames=config.num_frames, stride=stride)
+    sampling = Sampling.of(config, stride=stride)
     clip = (sampling.read(video) if isinstance(video, str | Path) else sampling.pick(video))[0]
     with torch.inference_mode(False), torch.no_grad():
         pixel_values = processor(clip, return_tensors="pt").pixel_values
@@ -394,8 +394,8 @@ class ExplainSettings:
     out: Path = Path("explanation.png")
     """A sheet of frames (.png), or the clip beside its heat map (.mp4, .gif)."""
 
-    stride: int = 4
-    """Distance between the frames of the clip, in frames."""
+    stride: float | None = None
+    """Distance between the frames of the clip, in frames; by default they are chosen as in training."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print label, score, and the share and most relevant place of each time slot as one JSON object."""

@@ -281,6 +281,7 @@ def plan_model(
         "head_dropout": s.head.dropout,
         "label_smoothing": 0.0,  # mixing does it
         "problem_type": None,
+        **s.clips.trained_sampling(),
     }
     if s.head.train == "attentive":
         fields["attentive_pooling"] = True

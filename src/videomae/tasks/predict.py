@@ -21,7 +21,7 @@ from videomae.hub import find_file, split_hub_options
 from videomae.video.manifest import video_files
 from videomae.video.processors import VideoMAEImageProcessor
 from videomae.video.reader import VideoReader
-from videomae.video.sampling import multi_view_indices
+from videomae.video.sampling import ClipSampling
 from videomae.video.stream import is_stream
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class VideoClassifier:
         return cls(model.to(choose_device(device)), load_processor(path_or_id, model.config, **hub_options))
 
     def __call__(
-        self, video: str | Path | Any, *, top_k: int = 5, views: str = "1x1", stride: int = 4
+        self, video: str | Path | Any, *, top_k: int = 5, views: str = "1x1", stride: float | None = None
     ) -> list[Prediction]:
         """Classify one video.
 
@@ -109,7 +109,8 @@ class VideoClassifier:
                 clip. Frames are sampled from the latter as from a file.
             top_k: how many classes to return.
             views: "TxS", clips spread over the time x crops spread over the long side; "1x1" is the middle of both.
-            stride: distance between the frames of a clip, in frames.
+            stride: distance between the frames of a clip, in frames; by default they are chosen as in training
+                (``config.clip_sampling``, ``clip_stride`` and ``clip_fps``).
 
         Returns:
             The ``top_k`` best classes, best first.
@@ -118,7 +119,7 @@ class VideoClassifier:
             VideoError: if the file cannot be read.
             ValueError: if ``top_k`` or ``views`` makes no sense.
         """
-        sampling = Sampling.parse(views, frames=self.model.config.num_frames, stride=stride)
+        sampling = Sampling.of(self.model.config, views=views, stride=stride)
         clips = sampling.read(video) if isinstance(video, str | Path) else sampling.pick(video)
         return self.rank(self.scores(clips, crops=sampling.crops), top_k)
 
@@ -172,31 +173,27 @@ class Sampling:
     """Which parts of a video a model looks at.
 
     Attributes:
-        clips: clips spread over the video's length; 1 is the middle.
+        choice: of the frames of the clips, which are spread over the video's length; a single one is its middle.
         crops: crops spread over the long side of a frame; 1 is the centre.
-        frames: frames of a clip.
-        stride: distance between them, in frames.
     """
 
-    clips: int
-    crops: int
-    frames: int
-    stride: int
+    choice: ClipSampling
+    crops: int = 1
 
     @classmethod
-    def parse(cls, views: str, *, frames: int, stride: int) -> Self:
-        """Read "5x3" as 5 clips in time, 3 crops in space."""
-        clips, _, crops = views.partition("x")
-        if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
-            raise ValueError(f"views must be CLIPSxCROPS, e.g. 5x3, got {views!r}")
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1, got {stride}")
-        return cls(int(clips), int(crops), frames, stride)
+    def of(cls, config: VideoMAEConfig, *, views: str = "1x1", stride: float | None = None) -> Self:
+        """Choose frames as in a model's training, or every ``stride``-th of the video's own."""
+        clips, crops = parse_views(views)
+        if stride is not None:
+            return cls(ClipSampling("dense", config.num_frames, stride, clips), crops)
+        return cls(
+            ClipSampling(config.clip_sampling, config.num_frames, config.clip_stride, clips, config.clip_fps), crops
+        )
 
     def read(self, path: str | Path) -> list[Frames]:
         """Read the clips of a video file, each (T, H, W, 3) uint8; only what they need is decoded."""
         with VideoReader(path) as reader:
-            indices = self.indices(reader.num_frames)
+            indices = self.choice(reader.num_frames, video_fps=reader.fps)
             frames = reader.frames_at(indices.ravel())
         return list(frames.reshape(*indices.shape, *frames.shape[1:]))
 
@@ -205,11 +202,16 @@ class Sampling:
         shape = getattr(frames, "shape", None)
         if shape is not None and len(shape) != 4:
             raise ValueError(f"a video must be a list of frames or an array of 4 axes, got the shape {tuple(shape)}")
-        return [[frames[i] for i in row] for row in self.indices(len(frames)).tolist()]
+        indices = self.choice(len(frames), video_fps=self.choice.fps or 1.0)  # their rate is not known
+        return [[frames[i] for i in row] for row in indices.tolist()]
 
-    def indices(self, num_frames: int) -> np.ndarray:
-        """Return the frame numbers of every clip, (clips, T) int64."""
-        return multi_view_indices(num_frames, views=self.clips, clip_frames=self.frames, stride=self.stride)
+
+def parse_views(views: str) -> tuple[int, int]:
+    """Read "5x3" as 5 clips in time, 3 crops in space."""
+    clips, _, crops = views.partition("x")
+    if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
+        raise ValueError(f"views must be CLIPSxCROPS, e.g. 5x3, got {views!r}")
+    return int(clips), int(crops)
 
 
 def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options: Any) -> VideoMAEImageProcessor:
@@ -270,11 +272,13 @@ class PredictSettings:
     views: str = "1x1"
     """Clips spread over the time x crops spread over the frame, e.g. 5x3; their scores are averaged."""
 
-    stride: int | str = 4
-    """Distance between the frames of a clip, in frames; with --window that from one window to the next, e.g. 1s."""
+    stride: str | None = None
+    """Frames from one of a clip to the next, by default as in the model's training; with --window from one window to
+    the next, e.g. 1s, by default half a window."""
 
     window: str | None = None
-    """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and tell what happens when."""
+    """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and tell what happens when. Best is
+    about the length of the clips in training, e.g. 64 frames for 16 at a stride of 4."""
 
     threshold: float = 0.5
     """With --window: a class begins when its score reaches this, and ends below six tenths of it."""
@@ -329,12 +333,12 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
     if settings.top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {settings.top_k}")
     files = find_videos(settings.files)
-    stride = _whole_stride(settings.stride)
+    stride = None if settings.stride is None else _frames(settings.stride)
     load = partial(VideoClassifier.from_pretrained, settings.model, device=settings.device, dtype=settings.dtype)
     # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
     classifier = load() if Path(settings.model).is_file() else None
     config = classifier.model.config if classifier else VideoMAEConfig.from_pretrained(settings.model)
-    sampling = Sampling.parse(settings.views, frames=config.num_frames, stride=stride)
+    sampling = Sampling.of(config, views=settings.views, stride=stride)
     with ThreadPoolExecutor(1) as pool:
         upcoming: list[Future[list[Frames]]] = [pool.submit(sampling.read, files[0])]
         classifier = classifier or load()
@@ -378,16 +382,15 @@ def main(settings: PredictSettings) -> int:
     return 1 if failed else 0
 
 
-def _whole_stride(stride: int | str) -> int:
+def _frames(stride: str) -> float:
     try:
-        return int(stride)
+        return float(stride)
     except ValueError:
-        raise ValueError(f"--stride {stride} needs --window; without it, it is a whole number of frames") from None
+        raise ValueError(f"--stride {stride} needs --window; without it, it is a number of frames") from None
 
 
-def _seconds(text: int | str, source: str, name: str) -> float:
+def _seconds(given: str, source: str, name: str) -> float:
     """Return the seconds that "2s" stands for, or a number of frames at the file's own rate."""
-    given = str(text)
     if given.endswith("s"):
         try:
             return float(given[:-1])
@@ -426,7 +429,7 @@ def _predict_windows(settings: PredictSettings) -> int:
     for source in sources:
         try:
             length = _seconds(s.window or "", source, "window")
-            stride = _seconds(s.stride, source, "stride") if s.stride != 4 else length / 2
+            stride = length / 2 if s.stride is None else _seconds(s.stride, source, "stride")
             timeline = read_timeline(
                 classifier,
                 source,

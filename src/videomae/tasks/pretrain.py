@@ -208,7 +208,8 @@ def plan_model(settings: PretrainSettings) -> "tuple[Checkpoint | None, VideoMAE
         checkpoint = open_checkpoint(s.init)
         config = checkpoint.resolve_config(**s.model.overrides())
     statistics = runs.input_statistics(s.augment.mean, s.augment.std, s.init, config)
-    return checkpoint, config.replace(image_mean=statistics[0], image_std=statistics[1]), statistics
+    config = config.replace(image_mean=statistics[0], image_std=statistics[1], **s.clips.trained_sampling())
+    return checkpoint, config, statistics
 
 
 def build_probe(

@@ -87,7 +87,7 @@ def main(settings: QuickstartSettings) -> int:
         markup=False,
     )
     example = next((settings.out / "videos" / "test").rglob("*.mp4"))
-    command = f"videomae predict {example} --model {result.model} --top-k 3 --stride {STRIDE}"
+    command = f"videomae predict {example} --model {result.model} --top-k 3"
     console.print(f"$ {command}", markup=False)
-    asked = predict.PredictSettings(files=(str(example),), model=str(result.model), top_k=3, stride=STRIDE)
+    asked = predict.PredictSettings(files=(str(example),), model=str(result.model), top_k=3)
     return predict.main(asked)

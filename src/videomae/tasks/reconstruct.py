@@ -202,8 +202,8 @@ class ReconstructSettings:
     ratio: float = 0.9
     """Share of the tubelets to hide."""
 
-    stride: int = 4
-    """Distance between the frames of the clip, in frames; the clip is the middle one."""
+    stride: float | None = None
+    """Distance between the frames of the clip, the middle one, in frames; by default they are chosen as in training."""
 
     seed: int = 0
     """Of the mask."""
@@ -232,7 +232,7 @@ def run(settings: ReconstructSettings) -> Reconstruction:
     model = load_pretrained(s.model, device=s.device)
     config = model.config
     processor = load_processor(s.model, config)
-    clip = Sampling.parse("1x1", frames=config.num_frames, stride=s.stride).read(s.video)[0]
+    clip = Sampling.of(config, stride=s.stride).read(s.video)[0]
     pixel_values = processor(clip, return_tensors="pt").pixel_values
     mask = MASKS[s.mask](config.grid, s.ratio, generator=torch.Generator().manual_seed(s.seed))
     result = reconstruct(model, pixel_values, mask)

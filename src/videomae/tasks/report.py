@@ -65,7 +65,7 @@ def write_report(
         curves=[(stage, _picture(draw_curves(lines, stage))) for stage, lines in metrics.items() if lines],
         confusion=_picture(plot_confusion(evaluation.confusion, evaluation.classes)),
         mistakes=[_mistake(*found, manifest, evaluation) for found in worst_mistakes(evaluation)],
-        reconstructions=_reconstructions(folder, manifest, plan),
+        reconstructions=_reconstructions(folder, manifest),
         norm_pix_loss=(folder / "pretrain/model").exists()
         and VideoMAEConfig.from_pretrained(folder / "pretrain/model").norm_pix_loss,
         seconds=seconds,
@@ -153,7 +153,7 @@ def _strip(file: Path) -> str:
     return _data_uri(buffer.getvalue(), "jpeg")
 
 
-def _reconstructions(folder: Path, manifest: Manifest, plan: "TrainPlan") -> list[str]:
+def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
     """Return pictures of test clips as the pre-trained model completes them; none without pre-training."""
     pretrained = folder / "pretrain/model"
     if not pretrained.exists():
@@ -169,7 +169,7 @@ def _reconstructions(folder: Path, manifest: Manifest, plan: "TrainPlan") -> lis
     model = load_pretrained(pretrained, device="cpu").eval()
     processor = load_processor(pretrained, model.config)
     mask = with_recipe(PretrainSettings(Path(), Path()), folder / "pretrain/settings.toml").mask
-    sampling = Sampling.parse("1x1", frames=model.config.num_frames, stride=max(round(plan.stride), 1))
+    sampling = Sampling.of(model.config)
     test = manifest.split("test").samples
     chosen = [test[i] for i in np.linspace(0, len(test) - 1, min(RECONSTRUCTIONS, len(test))).round().astype(int)]
     pictures = []

@@ -148,6 +148,11 @@ class ClipSettings:
 
         return ClipSampling(self.sampling, clip_frames, self.stride, fps=self.fps, jitter=self.stride_jitter)
 
+    def trained_sampling(self) -> dict[str, Any]:
+        """Return the fields of a configuration that tell how the frames of a clip are chosen."""
+        method = "uniform" if self.sampling == "uniform" else "dense"
+        return {"clip_sampling": method, "clip_stride": float(self.stride), "clip_fps": self.fps}
+
     def workers(self, num_processes: int) -> int:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""
         if self.num_workers is not None:
@@ -231,11 +236,10 @@ def centre_clips(
     from videomae.video.sampling import ClipSampling
 
     size = config.frame_size[0]
-    method: Literal["uniform", "dense"] = "uniform" if clips.sampling == "uniform" else "dense"
     return build_loader(
         VideoDataset(
             manifest,
-            sampling=ClipSampling(method, config.num_frames, clips.stride, fps=clips.fps),
+            sampling=ClipSampling(config.clip_sampling, config.num_frames, config.clip_stride, fps=config.clip_fps),
             training=False,
             transform=partial(eval_views, short_side=size, image_size=size, crops=1),
             on_bad="mark",

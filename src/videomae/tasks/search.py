@@ -98,7 +98,9 @@ def search(settings: SearchSettings) -> list[Match]:
             f"{s.model or about['model']} is not the model that {s.index} was made with (weights or processor differ): "
             "name that one with --model, or embed again"
         )
-    query = embedder(s.query, layer=about["layer"], stride=about["stride"]).vectors[0]
+    chosen = {"clip_sampling": about["sampling"], "clip_stride": about["stride"], "clip_fps": about["fps"]}
+    embedder.model.config = embedder.model.config.replace(**chosen)
+    query = embedder(s.query, layer=about["layer"]).vectors[0]
     found = _store(s.index).search(query).distance_type("cosine").limit(s.top_k).to_list()
     root = Path(about["root"])
     return [

@@ -487,7 +487,6 @@ def _evaluate(settings: TrainSettings, plan: TrainPlan, manifest: Path, model: P
             model=str(model),
             split="test",
             views="3x1",
-            stride=plan.stride,
             allow_missing_classes=True,
             batch_size=24,
             workers=0,

@@ -25,6 +25,7 @@ from videomae.tasks.evaluate import (
     Protocol,
     ViewTransform,
     evaluate,
+    find_protocol,
     main,
     match_classes,
     published_top1,
@@ -96,6 +97,13 @@ def by_hand(classifier, sample, rows):
                 for clip in clips
             ]
         )
+
+
+def test_the_centre_protocol_chooses_frames_as_in_training():
+    config = VideoMAEConfig(clip_sampling="uniform", clip_stride=2.5, clip_fps=12.0)
+    found = find_protocol("center", config)
+    assert (found.method, found.stride, found.fps, found.clips, found.crops) == ("uniform", 2.5, 12.0, 1, 1)
+    assert find_protocol("k400", config) == PROTOCOLS["k400"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_a_pretrained_encoder_gets_a_small_classifier_that_pools_by_mean(data, p
     result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, *FROZEN))
     model = VideoMAEForVideoClassification.from_pretrained(result.model)
     assert model.config.use_mean_pooling
+    assert model.config.clip_stride == 2
     assert list(model.config.id2label.values()) == CLASSES
     assert 0 < model.classifier.weight.abs().max() < 1e-3 * 0.1
     before = open_checkpoint(pretrained).tensors

@@ -48,7 +48,7 @@ def by_hand(place, rows, lefts):
 
 @pytest.mark.parametrize(("views", "lefts"), [("1x1", [16]), ("2x1", [16]), ("1x3", [0, 16, 32]), ("3x2", [0, 32])])
 def test_scores_are_the_mean_of_the_softmax_over_the_views(place, views, lefts):
-    rows = Sampling.parse(views, frames=4, stride=4).indices(40)
+    rows = Sampling.of(CONFIG, views=views).choice(40, video_fps=16)
     expected = by_hand(place, rows, lefts)
     predictions = VideoClassifier.from_pretrained(place / "model", device="cpu")(
         place / "wide.mp4", top_k=6, views=views
@@ -60,9 +60,25 @@ def test_scores_are_the_mean_of_the_softmax_over_the_views(place, views, lefts):
 
 
 def test_one_view_is_the_middle_clip():
-    rows = Sampling.parse("1x1", frames=4, stride=4).indices(101)
+    rows = Sampling.of(CONFIG).choice(101, video_fps=25)
     assert rows.shape == (1, 4)
     assert abs(rows.mean() - 50) <= 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "stride", "expected"),
+    [
+        ({}, None, [12, 16, 20, 24]),
+        ({"clip_stride": 2.5}, None, [15, 17, 20, 22]),
+        ({"clip_stride": 2.0, "clip_fps": 8.0}, None, [12, 16, 20, 24]),
+        ({"clip_sampling": "uniform"}, None, [5, 15, 25, 35]),
+        ({"clip_sampling": "uniform", "clip_fps": 8.0}, 3, [14, 17, 20, 23]),
+    ],
+)
+def test_frames_are_chosen_as_in_training_unless_a_stride_is_given(fields, stride, expected):
+    config = CONFIG.replace(**fields)
+    rows = Sampling.of(VideoMAEConfig.from_dict(config.to_dict()), stride=stride).choice(40, video_fps=16)
+    np.testing.assert_allclose(rows, [expected], atol=1)
 
 
 def test_frames_in_memory_give_what_the_file_gives(place):
@@ -82,7 +98,7 @@ def test_a_file_of_weights_alone_is_processed_with_imagenets_statistics(place):
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"views": "5"}, "views must be"), ({"views": "0x1"}, "views must be"), ({"top_k": 0}, "top_k must be"),
-     ({"stride": 0}, "stride must be")],
+     ({"stride": 0}, "stride")],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(place, options, message):
     with pytest.raises(ValueError, match=message):

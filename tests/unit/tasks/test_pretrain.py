@@ -41,6 +41,7 @@ def test_the_loss_falls_and_everything_is_recorded(trained):
 def test_the_model_directory_is_complete(trained):
     config = json.loads((trained / "model" / "config.json").read_text())
     assert config["use_mean_pooling"] is False
+    assert config["clip_stride"] == 2
     assert tuple(config["image_mean"]) == IMAGENET_MEAN
     assert VideoMAEForPreTraining.from_pretrained(trained / "model").config.num_frames == 4
     processor = VideoMAEImageProcessor.from_pretrained(trained / "model")
