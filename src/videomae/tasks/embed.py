@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -111,12 +112,15 @@ class VideoEmbedder:
             VideoError: if the video cannot be read.
             ValueError: for a setting that makes no sense.
         """
-        clips = list(self.clips(video, per, stride=stride, window=window, hop=hop))
-        outputs = [
-            self.encode([pixels for _, _, pixels in clips[i : i + batch_size]], layer)
-            for i in range(0, len(clips), batch_size)
-        ]
-        return self.rows([clip[:2] for clip in clips], np.concatenate(outputs), per)
+        self.check(layer, batch_size, window=window, hop=hop)
+        clips = self.clips(video, per, stride=stride, window=window, hop=hop)
+        found = []
+        while batch := list(islice(clips, batch_size)):  # a batch at a time, so that pixels do not add up
+            tokens = self.encode([pixels for _, _, pixels in batch], layer)
+            found.append(self.rows([clip[:2] for clip in batch], tokens, per))
+        return Features(
+            *(np.concatenate([getattr(part, name) for part in found]) for name in ("starts", "ends", "vectors"))
+        )
 
     def rows(self, spans: Sequence[tuple[float, float]], tokens: NDArray[np.float32], per: Per) -> Features:
         """Turn the tokens of a video's clips, (clips, N, D), into its rows."""
@@ -145,17 +149,8 @@ class VideoEmbedder:
         """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
-        begin = sample.start or 0.0
         with VideoReader(sample.file) as reader:
-            if per == "window":
-                inside = (
-                    (time - begin, frame)
-                    for time, frame in reader
-                    if begin <= time and (sample.end is None or time < sample.end)
-                )
-                for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
-                    yield begin + start, begin + start + window, self._prepare(clip)
-                return
+            begin = max(float(reader.times[0]), -np.inf if sample.start is None else sample.start)
             times = reader.times
             first = int(np.searchsorted(times, begin - 1e-6))
             last = len(times) if sample.end is None else int(np.searchsorted(times, sample.end - 1e-6))
@@ -163,6 +158,11 @@ class VideoEmbedder:
                 raise VideoError(
                     f"{sample.path} has no frame between {begin} s and {sample.end} s: correct the manifest"
                 )
+            if per == "window":
+                inside = ((time - begin, frame) for time, frame in islice(reader, first, last))
+                for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
+                    yield begin + start, begin + start + window, self._prepare(clip)
+                return
             choice = Sampling.of(self.model.config, stride=stride).choice
             chosen = first + choice(last - first, video_fps=reader.fps)[0]
             frames = reader.frames_at(chosen)
@@ -175,13 +175,20 @@ class VideoEmbedder:
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":
         return self.processor(clip, return_tensors="pt").pixel_values
 
+    def check(self, layer: int, batch_size: int, *, window: float, hop: float) -> None:
+        """Raise a ValueError for settings that make no sense."""
+        depth = self.model.config.num_hidden_layers
+        if not -1 <= layer <= depth:
+            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {layer}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not (0 < window < np.inf and 0 < hop < np.inf):
+            raise ValueError(f"window and hop must be above 0, got {window} and {hop} seconds")
+
     def encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
         """Return the tokens, (clips, N, D), of a layer for clips of (1, T, C, H, W)."""
         import torch
 
-        depth = self.model.config.num_hidden_layers
-        if not -1 <= layer <= depth:
-            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {layer}")
         with torch.inference_mode():
             pixels = torch.cat(list(clips)).to(self.model.device, self.model.dtype)
             outputs = self.model(pixels, output_hidden_states=layer != -1, return_dict=True)
@@ -197,7 +204,7 @@ class EmbedSettings:
     """Folder of videos, CSV manifest, or official list."""
 
     out: Path
-    """Folder to write to; a run that was stopped goes on there."""
+    """Folder to write to; a run that was stopped goes on there, and tries again what could not be read."""
 
     model: str
     """Directory, weights file, or id on the Hugging Face Hub; pre-trained or fine-tuned."""
@@ -218,7 +225,8 @@ class EmbedSettings:
     """With --per window: seconds from one window to the next."""
 
     npy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also write npy/VIDEO.npy, (rows, width) float32, as temporal action detection codebases read features."""
+    """Also write npy/VIDEO.npy, (rows, width) float32, as temporal action detection codebases read features;
+    of a stretch npy/VIDEO@START-END.npy."""
 
     batch_size: int = 8
     """Clips that go through the model at once."""
@@ -240,12 +248,13 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
     """Write the features of all videos; what is there already is kept.
 
     Under ``torchrun`` the processes share the parts. A part is a Parquet file of PART_VIDEOS videos with the columns
-    path, start, end, vector, label, split and group; which videos it holds does not depend on who writes it.
+    path, start, end, label, split, group, sample (its number in the manifest) and vector; which videos it holds
+    does not depend on who writes it.
 
         >>> embed(EmbedSettings(Path("videos"), Path("features"), "run/model"))  # the videos that cannot be read
         {}
         >>> read_features("features").column_names
-        ['path', 'start', 'end', 'label', 'split', 'group', 'vector']
+        ['path', 'start', 'end', 'label', 'split', 'group', 'sample', 'vector']
 
     Args:
         settings: what to embed, with what.
@@ -263,17 +272,23 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
     manifest = read_manifest(s.data)
     embedder = VideoEmbedder.from_pretrained(s.model, device=s.device)
     about = describe(s, manifest, embedder)
+    embedder.check(s.layer, s.batch_size, window=s.window, hop=s.hop)
     stored = s.out / SETTINGS_NAME
     if stored.exists():
         old = json.loads(stored.read_text(encoding="utf-8"))
         changed = [name for name in about if name not in PLACES and old.get(name) != about[name]]
         if changed:
-            differences = "; ".join(f"{name} was {old.get(name)!r}, is {about[name]!r}" for name in changed)
+            differences = "; ".join(
+                "its list of videos, labels, splits or groups is not that of DATA"
+                if name == "videos"
+                else f"{name} was {old.get(name)!r}, is {about[name]!r}"
+                for name in changed
+            )
             raise CheckpointError(f"{s.out} holds other features: {differences}. Name another --out")
     write_json(stored, about)
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     parts = range(-(-len(manifest) // PART_VIDEOS))
-    missing = [n for n in parts[rank::world_size] if not part_file(s.out, n).exists()]
+    missing = [n for n in parts[rank::world_size] if not _is_done(part_file(s.out, n))]
     write = _write_with_ray(missing, s) if s.engine == "ray" else _write_here(missing, manifest, embedder, s)
     done = len(parts) - len(missing)
     for _ in write:
@@ -332,18 +347,26 @@ def _write_with_ray(missing: Sequence[int], settings: EmbedSettings) -> Iterator
 
 def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedder) -> dict[str, Any]:
     """Return what features depend on: settings, videos, weights and processor."""
-    kept = {name: getattr(settings, name) for name in ("per", "layer", "window", "hop")}
+    kept = {name: getattr(settings, name) for name in ("per", "layer", "window", "hop", "npy")}
     choice = Sampling.of(embedder.model.config, stride=settings.stride).choice
     kept |= {"sampling": choice.method, "stride": choice.stride, "fps": choice.fps}
-    videos = hashlib.sha256(json.dumps([(v.path, v.start, v.end) for v in manifest]).encode()).hexdigest()[:32]
+    classes = manifest.classes
+    rows = [(v.path, v.start, v.end, v.label is not None and classes[v.label], v.split, v.group) for v in manifest]
+    videos = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
     model = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
     places = {"model": model, "root": str(manifest.root.resolve())}
-    return kept | {"fingerprint": embedder.fingerprint(), "videos": videos} | places
+    identity = {"fingerprint": embedder.fingerprint(), "videos": videos, "parts": -(-len(manifest) // PART_VIDEOS)}
+    return kept | identity | places
 
 
 def part_file(folder: Path, number: int) -> Path:
     """Return where a part lies."""
     return folder / PARTS / f"{number:06}.parquet"
+
+
+def part_files(folder: Path) -> list[Path]:
+    """List the parts in order, without the temporary file of a write that was killed."""
+    return sorted((folder / PARTS).glob("[0-9]*.parquet"))
 
 
 def write_part(number: int, manifest: Manifest, embedder: VideoEmbedder, settings: EmbedSettings) -> None:
@@ -352,26 +375,29 @@ def write_part(number: int, manifest: Manifest, embedder: VideoEmbedder, setting
     import pyarrow.parquet as pq
 
     samples = manifest.samples[number * PART_VIDEOS : (number + 1) * PART_VIDEOS]
-    columns: dict[str, list[Any]] = {name: [] for name in ("path", "start", "end", "label", "split", "group")}
+    names = ("path", "start", "end", "label", "split", "group", "sample")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     vectors: list[NDArray[np.float32]] = []
     unreadable: dict[str, str] = {}
-    for sample, features in zip(samples, _embed_all(samples, embedder, settings), strict=True):
+    numbers = range(number * PART_VIDEOS, number * PART_VIDEOS + len(samples))  # in the manifest
+    for i, sample, features in zip(numbers, samples, _embed_all(samples, embedder, settings), strict=True):
         if isinstance(features, VideoError):
             unreadable[sample.path] = str(features)
             continue
         rows = len(features.vectors)
         label = None if sample.label is None else manifest.classes[sample.label]
-        values = (sample.path, None, None, label, sample.split, sample.group)
+        values = (sample.path, None, None, label, sample.split, sample.group, i)
         for name, value in zip(columns, values, strict=True):
             columns[name] += [value] * rows
         columns["start"][-rows:], columns["end"][-rows:] = features.starts.tolist(), features.ends.tolist()
         vectors.append(features.vectors)
         if settings.npy:
-            with atomic_write(settings.out / "npy" / f"{sample.path}.npy") as temporary:
+            stretch = "" if sample.start is None and sample.end is None else f"@{sample.start or 0:g}-{sample.end}"
+            with atomic_write(settings.out / "npy" / f"{sample.path}{stretch}.npy") as temporary:
                 np.save(temporary, features.vectors)
     width = embedder.model.config.hidden_size
     flat = np.concatenate(vectors).ravel() if vectors else np.empty(0, np.float32)
-    kinds = {"path": pa.string(), "start": pa.float64(), "end": pa.float64()}
+    kinds = {"path": pa.string(), "start": pa.float64(), "end": pa.float64(), "sample": pa.int64()}
     arrays = {name: pa.array(column, kinds.get(name, pa.string())) for name, column in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
     table = pa.table(arrays).replace_schema_metadata({"unreadable": json.dumps(unreadable)})
@@ -389,9 +415,12 @@ def read_features(folder: str | Path) -> "pyarrow.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = sorted((Path(folder) / PARTS).glob("*.parquet"))
+    files = part_files(Path(folder))
     if not files:
         raise DataError(f"{folder} holds no features: make them with `videomae embed DATA --out {folder}`")
+    stored = Path(folder) / SETTINGS_NAME
+    if stored.exists() and len(files) < (parts := json.loads(stored.read_text(encoding="utf-8"))["parts"]):
+        raise DataError(f"{folder} holds {len(files)} of {parts} parts: run the same `videomae embed` again to end it")
     return pa.concat_tables(pq.read_table(file).replace_schema_metadata() for file in files)
 
 
@@ -432,14 +461,23 @@ def _embed_all(
                     yield embedder.rows([clip[:2]], next(tokens)[None], s.per)
 
 
+def _is_done(file: Path) -> bool:
+    """Tell whether a part is there; one that lacks videos is made again, as they may be readable by now."""
+    import pyarrow.parquet as pq
+
+    return file.exists() and not json.loads(pq.read_schema(file).metadata[b"unreadable"])
+
+
 def _list_unreadable(folder: Path) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     unreadable: dict[str, str] = {}
-    for file in sorted((folder / PARTS).glob("*.parquet")):
+    for file in part_files(folder):
         unreadable |= json.loads(pq.read_schema(file).metadata[b"unreadable"])
     if unreadable:
         write_csv(folder / UNREADABLE_NAME, ("path", "reason"), unreadable.items())
+    else:
+        (folder / UNREADABLE_NAME).unlink(missing_ok=True)
     return unreadable
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from videomae.config import VideoMAEConfig, nearest
 from videomae.files import atomic_write
-from videomae.tasks.pictures import PICTURE, check_out, show_frame, show_slots, write_animation
+from videomae.tasks.pictures import PICTURE, check_out, plain, show_frame, show_slots, write_animation
 from videomae.tasks.predict import Sampling, VideoClassifier
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def draw(explanation: Explanation, *, title: str = "") -> "Figure":
         shown += axes
     _show_scale(figure, explanation, shown)
     _show_shares(figure.add_subplot(grid[-1, :]), explanation)
-    figure.suptitle("\n".join(filter(None, [title, explanation.title])), fontsize=10)
+    figure.suptitle(plain("\n".join(filter(None, [title, explanation.title]))), fontsize=10)
     return figure
 
 
@@ -341,7 +341,7 @@ def animate(explanation: Explanation, *, title: str = "") -> NDArray[np.uint8]:
     axes[1].set_title(explanation.method, fontsize=9)
     _show_scale(figure, explanation, axes)
     bars = _show_shares(figure.add_subplot(grid[1, :]), explanation)
-    figure.suptitle("\n".join(filter(None, [title, explanation.title])), fontsize=10)
+    figure.suptitle(plain("\n".join(filter(None, [title, explanation.title]))), fontsize=10)
     drawn = []
     for time, views in enumerate(zip(explanation.frames, heat, strict=True)):
         for picture, view in zip(pictures, views, strict=True):

@@ -30,6 +30,11 @@ def check_out(path: Path, video: Path) -> None:
         raise ValueError(f"--out {path} is the video itself: name another file")
 
 
+def plain(text: str) -> str:
+    """Return a name such that matplotlib shows it as it is, and does not read what stands between $ as a formula."""
+    return text.replace("$", r"\$")
+
+
 def show_frame(axes: "Axes", frame: NDArray[np.uint8], *, above: str = "", left: str = "") -> Any:
     """Draw a frame (H, W, 3) without axes, its pixels as they are, and return the artist."""
     artist = axes.imshow(frame, interpolation="nearest")

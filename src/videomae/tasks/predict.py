@@ -139,7 +139,7 @@ class VideoClassifier:
                     outputs = self.model(pixel_values.to(self.model.device, self.model.dtype), return_dict=True)
                     logits = outputs.logits
                     total += logits.float().softmax(-1)[0].cpu()
-        return total / (len(clips) * crops)
+        return check_finite(total / (len(clips) * crops))
 
     def crops_of(self, clip: Any, crops: int) -> Iterator["torch.Tensor"]:
         """Yield the processed crops of a clip, each (1, T, C, H, W) float32."""
@@ -166,6 +166,13 @@ class VideoClassifier:
         best = scores.topk(min(top_k, len(scores)))
         labels = self.model.config.id2label
         return [Prediction(labels[i], s) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+
+
+def check_finite(scores: "torch.Tensor") -> "torch.Tensor":
+    """Return scores as they are, or raise a ValueError if they are no numbers."""
+    if not scores.isfinite().all():
+        raise ValueError("the model answers with NaN: its weights are damaged, or too large for float16 (try float32)")
+    return scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,9 +400,12 @@ def _seconds(given: str, source: str, name: str) -> float:
     """Return the seconds that "2s" stands for, or a number of frames at the file's own rate."""
     if given.endswith("s"):
         try:
-            return float(given[:-1])
+            seconds = float(given[:-1])
         except ValueError:
-            raise ValueError(f"--{name} must be seconds, such as 2s, or a number of frames, got {given!r}") from None
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"--{name} must be seconds, such as 2s, or a number of frames, got {given!r}")
+        return seconds
     if not given.isdecimal() or is_stream(source):
         raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}")
     with VideoReader(source) as reader:
@@ -407,9 +417,16 @@ def _predict_windows(settings: PredictSettings) -> int:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from videomae.tasks.timeline import Window, draw_timeline, read_timeline, write_overlay
+    from videomae.tasks.timeline import Window, check_threshold, draw_timeline, read_timeline, write_overlay
 
     s = settings
+    if not s.files:
+        raise DataError("name at least one video file, folder, URL or device")
+    if s.views != "1x1":
+        raise ValueError(
+            f"--views {s.views} does not go together with --window, which sees every stretch once: leave it out"
+        )
+    check_threshold(s.threshold)
     sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
     outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
     if outputs and len(sources) != 1:
@@ -418,6 +435,10 @@ def _predict_windows(settings: PredictSettings) -> int:
         raise ValueError(f"--timeline must end in .csv or .json, got {s.timeline}")
     if s.overlay is not None and (is_stream(sources[0]) or s.overlay.suffix != ".mp4"):
         raise ValueError(f"--overlay writes an .mp4 of a file (a stream cannot be read twice), got {s.overlay}")
+    if s.plot is not None and s.plot.suffix != ".png":
+        raise ValueError(f"--plot must end in .png, got {s.plot}")
+    if s.overlay is not None and s.overlay.resolve() == Path(sources[0]).resolve():
+        raise ValueError(f"--overlay {s.overlay} is the video itself: name another file")
     notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
     classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
     names, failed = classifier.model.config.id2label, 0

@@ -61,7 +61,7 @@ class ProbeResult:
 def probe(settings: ProbeSettings) -> dict[str, Any]:
     """Measure both classifiers on the split "test", or by cross-validation where there is none.
 
-    Rows of one video (windows, slots) are averaged first. Folds keep groups together.
+    Rows of one video or stretch (windows, slots) are averaged first. Folds keep groups together.
 
         >>> result = probe(ProbeSettings(Path("index")))
         >>> result["num_videos"], result["protocol"], 0 <= result["linear"].top1 <= 1
@@ -101,33 +101,45 @@ def load(features: Path, labels: Path | None) -> tuple[NDArray[np.float32], NDAr
     """Return a vector, label, split and group for each video, all (videos, ...)."""
     table = read_features(features)
     rows = np.stack(table["vector"].to_numpy())
-    paths, number = np.unique(np.array(table["path"].to_pylist()), return_inverse=True)
+    _, first, number = np.unique(np.array(table["sample"]), return_index=True, return_inverse=True)
+    paths = [table["path"][int(i)].as_py() for i in first]
     vectors = np.zeros((len(paths), rows.shape[1]), np.float64)
     np.add.at(vectors, number, rows)
     vectors /= np.bincount(number)[:, None]
     if labels is None:
-        columns = {name: table[name].to_pylist() for name in ("label", "split", "group")}
-        first = np.array([int(np.argmax(number == i)) for i in range(len(paths))])
-        about = {path: tuple(columns[name][i] for name in columns) for path, i in zip(paths, first, strict=True)}
+        columns = [table[name].to_pylist() for name in ("label", "split", "group")]
+        about = [tuple(column[i] for column in columns) for i in first]
     else:
         manifest = read_manifest(labels)
-        about = {v.path: (None if v.label is None else manifest.classes[v.label], v.split, v.group) for v in manifest}
-        if missing := [path for path in paths if path not in about]:
-            raise DataError(f"{labels} lacks {len(missing)} of the embedded videos, such as {missing[0]!r}")
-    if unlabelled := [path for path in paths if about[path][0] is None]:
+        known = {v.path: (None if v.label is None else manifest.classes[v.label], v.split, v.group) for v in manifest}
+        if len(known) < len(manifest) or len(set(paths)) < len(paths):
+            raise DataError(
+                f"stretches of one video have labels of their own, {labels} cannot be matched by path: embed {labels} "
+                "itself, and leave it out here"
+            )
+        if missing := [path for path in paths if path not in known]:
+            raise DataError(
+                f"{labels} lacks {len(missing)} of the embedded videos, such as {missing[0]!r} (paths must be written "
+                "as where they were embedded)"
+            )
+        about = [known[path] for path in paths]
+    if unlabelled := [path for path, (name, *_) in zip(paths, about, strict=True) if name is None]:
         raise DataError(
             f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: name a manifest with labels"
         )
-    label, split, group = (np.array([about[path][i] or "" for path in paths]) for i in range(3))
+    label, split, group = (np.array([row[i] or "" for row in about]) for i in range(3))
     return vectors.astype(np.float32), label, split, np.where(group == "", paths, group)
 
 
 def _folds(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[list[Any], str]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    smallest = int(np.bincount(targets).min())
+    smallest = min(len(np.unique(groups[targets == target])) for target in np.unique(targets))
     if smallest < 2:
-        raise DataError("every class needs at least 2 videos for cross-validation")
+        raise DataError(
+            "cross-validation needs videos of at least 2 groups (without groups: 2 videos) in every class: name a "
+            "manifest with a split 'test'"
+        )
     folds = min(FOLDS, smallest)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return list(splitter.split(targets, targets, groups)), f"{folds}-fold cross-validation, groups kept together"

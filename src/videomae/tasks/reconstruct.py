@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write
-from videomae.tasks.pictures import PICTURE, check_out, show_frame, show_slots, write_animation
+from videomae.tasks.pictures import PICTURE, check_out, plain, show_frame, show_slots, write_animation
 from videomae.tasks.predict import Sampling, choose_device, load_processor
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Reconstruction:
             visible part of the clip, which is all that one may know.
         with_statistics: with ``norm_pix_loss``, the prediction with each hidden tubelet's true mean and deviation put
             back, as papers show it: it looks better than what the model knows. None otherwise.
-        error_by_slot: (S,) mean squared error of ``predicted`` over the hidden pixels, in 0-1.
+        error_by_slot: (S,) mean squared error of ``predicted`` over the hidden pixels, in 0-1; NaN if none is.
         loss: the model's own loss on this clip.
     """
 
@@ -117,7 +117,7 @@ def reconstruct(model: "VideoMAEForPreTraining", pixel_values: "Tensor", mask: "
         masked=picture(GREY),
         predicted=picture(predicted),
         with_statistics=picture(restored),
-        error_by_slot=(by_slot / counts.clamp(min=1)).double().numpy(),
+        error_by_slot=(by_slot / counts).double().numpy(),
         loss=float(outputs.loss),
     )
 
@@ -159,7 +159,7 @@ def draw(reconstruction: Reconstruction, *, title: str = "") -> "Figure":
             show_frame(axes, frames[time], above="" if i else f"frame {time}", left="" if j else name)
     show_slots(figure.add_subplot(grid[-1, :]), reconstruction.error_by_slot, "squared error\nof hidden pixels")
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(plain(title), fontsize=10)
     return figure
 
 
@@ -249,7 +249,7 @@ def main(settings: ReconstructSettings) -> int:
     from rich.console import Console
 
     result = run(settings)
-    errors = [round(float(error), 6) for error in result.error_by_slot]
+    errors = [None if np.isnan(error) else round(float(error), 6) for error in result.error_by_slot]
     if settings.json:
         content = {"loss": result.loss, "error_by_slot": errors, "out": str(settings.out)}
         sys.stdout.write(json.dumps(content) + "\n")

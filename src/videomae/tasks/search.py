@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from videomae.errors import CheckpointError, DataError
 from videomae.files import atomic_write
-from videomae.tasks.embed import SETTINGS_NAME, VideoEmbedder, read_features
+from videomae.tasks.embed import SETTINGS_NAME, VideoEmbedder, part_files, read_features
+from videomae.video.manifest import Sample
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class SearchSettings:
     """Find the clips that are most like a given one, in what `videomae embed` wrote."""
 
     query: tyro.conf.Positional[Path]
-    """Video to look for; its middle clip counts."""
+    """Video to look for; its middle counts: a clip or a window, as the index holds."""
 
     index: Path
     """Folder that `videomae embed` wrote (per clip or per window)."""
@@ -100,7 +102,7 @@ def search(settings: SearchSettings) -> list[Match]:
         )
     chosen = {"clip_sampling": about["sampling"], "clip_stride": about["stride"], "clip_fps": about["fps"]}
     embedder.model.config = embedder.model.config.replace(**chosen)
-    query = embedder(s.query, layer=about["layer"]).vectors[0]
+    query = _query(s.query, embedder, about)
     found = _store(s.index).search(query).distance_type("cosine").limit(s.top_k).to_list()
     root = Path(about["root"])
     return [
@@ -109,14 +111,27 @@ def search(settings: SearchSettings) -> list[Match]:
     ]
 
 
+def _query(video: Path, embedder: VideoEmbedder, about: dict[str, Any]) -> NDArray[np.float32]:
+    """Return the vector (D,) of the middle of a video, seen as the clips or windows of the index were."""
+    if about["per"] == "clip":
+        return embedder(video, layer=about["layer"]).vectors[0]
+    window = about["window"]
+    with VideoReader(video) as reader:
+        first = float(reader.times[0])
+        start = first + max(reader.duration - window, 0) / 2
+    sample = Sample(str(video), video, start=start, end=start + window)
+    return embedder(sample, per="window", layer=about["layer"], window=window, hop=window).vectors[0]
+
+
 def _store(index: Path) -> Any:
     import lancedb
 
     marker = index / STORE / "complete"
-    if not marker.exists():
-        shutil.rmtree(index / STORE, ignore_errors=True)  # of a run that was killed while it made the store
+    made_of = json.dumps([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in part_files(index)])
+    if not marker.exists() or marker.read_text(encoding="utf-8") != made_of:
+        shutil.rmtree(index / STORE, ignore_errors=True)  # of other features, or of a run that was killed meanwhile
         lancedb.connect(index / STORE).create_table(TABLE, read_features(index))
-        marker.touch()
+        marker.write_text(made_of, encoding="utf-8")
     return lancedb.connect(index / STORE).open_table(TABLE)
 
 
@@ -142,7 +157,9 @@ def _frames(file: str, start: float, end: float | None) -> "Image":
     from PIL import Image
 
     with VideoReader(file) as reader:
-        times = np.linspace(start, reader.duration if end is None else min(end, reader.duration), SHEET_FRAMES + 2)
+        first = float(reader.times[0])
+        last = first + reader.duration
+        times = np.linspace(max(start, first), last if end is None else min(end, last), SHEET_FRAMES + 2)
         frames = [Image.fromarray(frame) for frame in reader.frames_at_times(times[1:-1])]
     width = round(SHEET_HEIGHT * frames[0].width / frames[0].height)
     strip = Image.new("RGB", (SHEET_FRAMES * (width + 3) - 3, SHEET_HEIGHT), "white")

@@ -4,6 +4,7 @@ L classes · T frames of a clip
 """
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 
 from videomae.errors import VideoError
 from videomae.files import atomic_write, write_csv, write_json
-from videomae.video.stream import stream_frames
+from videomae.tasks.pictures import plain
+from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.stream import is_stream, stream_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from videomae.tasks.predict import VideoClassifier
+
+log = logging.getLogger(__name__)
 
 SHOWN_CLASSES = 6
 READABLE_WIDTH = 320
@@ -113,7 +118,7 @@ def read_timeline(
     """Slide a window over a video or stream, and merge what it shows into events.
 
     Every frame is decoded once; held are the frames of the windows that are not yet complete, so that memory does not
-    grow with the length. Ctrl-C ends a stream, and what was seen so far is returned.
+    grow with the length. Where a stream breaks off, or Ctrl-C ends it, what was seen so far is returned.
 
         >>> from videomae import VideoClassifier
         >>> classify = VideoClassifier.from_pretrained("run/model")
@@ -140,6 +145,7 @@ def read_timeline(
         raise ValueError(f"window, stride and batch_size must be above 0, got {window}, {stride} and {batch_size}")
     if stride > window:
         raise ValueError(f"a stride of {stride} s leaves gaps between windows of {window} s: make it at most as long")
+    leave = check_threshold(threshold, leave)
     counter = _Counter(stream_frames(source))
     windows: list[Window] = []
     clips = slide(counter, window=window, stride=stride, num_frames=classifier.model.config.num_frames)
@@ -149,7 +155,12 @@ def read_timeline(
                 windows.append(Window(begin, begin + window, scores))
                 on_window(windows[-1])
     except KeyboardInterrupt:
-        pass
+        if not is_stream(source):
+            raise
+    except VideoError as error:
+        if not (windows and is_stream(source)):
+            raise
+        log.warning("%s; what was seen until then is kept", error)
     if not windows:
         raise VideoError(f"{source} has no frames to look at")
     names = tuple(classifier.model.config.id2label.values())
@@ -180,6 +191,8 @@ def slide(
         The start of a window and its frames, as soon as they have all come. The last window may reach past the end of
         the video, by up to a stride; its last frames then repeat.
     """
+    if not (0 < window < np.inf and 0 < stride < np.inf):
+        raise ValueError(f"window and stride must be above 0 and finite, got {window} and {stride} seconds")
     offsets = (np.arange(num_frames) + 0.5) * window / num_frames
     open_windows: deque[tuple[float, list[Any]]] = deque()
     number, previous, time = 0, None, 0.0
@@ -190,7 +203,7 @@ def slide(
             number += 1
         for begin, clip in open_windows:
             # What is on show at a moment before this frame is the frame before it.
-            while len(clip) < num_frames and begin + offsets[len(clip)] < time:
+            while len(clip) < num_frames and begin + offsets[len(clip)] < time - TIME_TOLERANCE:
                 clip.append(shown)
         while open_windows and len(open_windows[0][1]) == num_frames:
             yield open_windows.popleft()
@@ -226,9 +239,7 @@ def merge_events(
     Raises:
         ValueError: if the scores do not lie in 0-1, or ``leave`` above ``threshold``.
     """
-    leave = 0.6 * threshold if leave is None else leave
-    if not 0 < leave <= threshold <= 1:
-        raise ValueError(f"needs 0 < leave <= threshold <= 1, got leave {leave} and threshold {threshold}")
+    leave = check_threshold(threshold, leave)
     scores = np.stack([window.scores for window in windows])  # (windows, L)
     middles = [(window.start + window.end) / 2 for window in windows]
     begins = [0.0] + [middle - stride / 2 for middle in middles[1:]]
@@ -252,6 +263,16 @@ def merge_events(
     return sorted(events, key=lambda event: (event.start, event.label))
 
 
+def check_threshold(threshold: float, leave: float | None = None) -> float:
+    """Return the score below which an event ends, or raise a ValueError."""
+    leave = 0.6 * threshold if leave is None else leave
+    if not 0 < leave <= threshold <= 1:
+        raise ValueError(
+            f"the threshold must lie above 0 and up to 1, and leave not above it, got {threshold}, {leave}"
+        )
+    return leave
+
+
 def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
     """Return a picture of the scores over the time, and of the events below."""
     from matplotlib.figure import Figure
@@ -266,21 +287,21 @@ def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 0.5 + 0.35 * len(shown)])
     for row, label in enumerate(shown):
         name, colour = timeline.classes[label], COLOURS[row % len(COLOURS)]
-        above.plot(middles, scores[:, label], color=colour, linewidth=1.4, label=name)
+        above.plot(middles, scores[:, label], color=colour, linewidth=1.4, label=plain(name))
         above.fill_between(middles, scores[:, label], color=colour, alpha=0.12)
         for event in (event for event in timeline.events if event.label == name):
             below.barh(row, event.end - event.start, left=event.start, height=0.6, color=colour)
     above.set_ylim(0, 1.02)
     above.set_ylabel("score")
     above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
-    below.set_yticks(range(len(shown)), [timeline.classes[label] for label in shown], fontsize=8)
+    below.set_yticks(range(len(shown)), [plain(timeline.classes[label]) for label in shown], fontsize=8)
     below.invert_yaxis()
     below.set_xlim(0, timeline.windows[-1].end)
     below.set_xlabel("seconds")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     if title:
-        above.set_title(title, fontsize=10, loc="left")
+        above.set_title(plain(title), fontsize=10, loc="left")
     return figure
 
 
@@ -311,7 +332,9 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
             stream = container.add_stream("libx264", rate=rate, options={"crf": "23"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = Fraction(1, 90000)
-            for time, frame in reader:
+            start = float(reader.times[0])
+            for stamp, frame in reader:
+                time = stamp - start  # the timeline counts from the first frame
                 picture = Image.fromarray(frame)
                 if enlarged > 1:
                     picture = picture.resize((picture.width * enlarged, picture.height * enlarged))
@@ -372,8 +395,10 @@ def _batched(items: Iterable[tuple[float, Any]], size: int) -> Iterator[list[tup
 def _score(batch: Sequence[tuple[float, Any]], classifier: "VideoClassifier") -> NDArray[np.float32]:
     import torch
 
+    from videomae.tasks.predict import check_finite
+
     model = classifier.model
     pixels = torch.cat([pixel_values for _, pixel_values in batch])
     with torch.inference_mode():
         logits = model(pixels.to(model.device, model.dtype), return_dict=True).logits
-    return logits.float().softmax(-1).cpu().numpy()
+    return check_finite(logits.float().softmax(-1)).cpu().numpy()

@@ -1,6 +1,7 @@
 """Frames of files, cameras and network streams, one after the other, each decoded once."""
 
 import os
+import stat
 from collections.abc import Iterator
 
 import av
@@ -16,7 +17,7 @@ Frame = NDArray[np.uint8]
 def is_stream(source: str | os.PathLike[str]) -> bool:
     """Tell whether a source is a URL, a device or a pipe, which can be read only forwards."""
     text = os.fspath(source)
-    return "://" in text or text.startswith("/dev/") or _is_pipe(text)
+    return "://" in text or _is_forward_only(text)
 
 
 def stream_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, Frame]]:
@@ -32,7 +33,9 @@ def stream_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, Frame
     """
     if not is_stream(source):
         with VideoReader(source) as reader:
-            yield from reader
+            start = float(reader.times[0])
+            for seconds, file_frame in reader:
+                yield seconds - start, file_frame
         return
     text = os.fspath(source)
     options = {"rtsp_transport": "tcp"} if text.startswith("rtsp://") else {}
@@ -52,10 +55,10 @@ def stream_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, Frame
         raise VideoError(f"cannot read {text}: {error.strerror}. Is the address right, and does it send?") from error
 
 
-def _is_pipe(text: str) -> bool:
-    import stat
-
+def _is_forward_only(text: str) -> bool:
+    """Tell a device or pipe from a file; what is not there is a device if it lies where devices do."""
     try:
-        return stat.S_ISFIFO(os.stat(text).st_mode)
+        mode = os.stat(text).st_mode
     except OSError:
-        return False
+        return text.startswith("/dev/")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)

@@ -17,10 +17,12 @@ from videomae.errors import CheckpointError, DataError
 from videomae.tasks import embed as embedding
 from videomae.tasks.embed import EmbedSettings, VideoEmbedder, embed, read_features
 from videomae.tasks.probe import ProbeSettings, probe
+from videomae.tasks.probe import load as load_features
 from videomae.tasks.runs import make_processor
-from videomae.tasks.search import SearchSettings, search
+from videomae.tasks.search import SearchSettings, _frames, search
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import MOTIONS, write_motion_videos
+from videos import write_video as write_stamped
 
 SIZES = {
     "image_size": 32, "patch_size": 16, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 2,
@@ -94,6 +96,47 @@ def test_windows_cover_the_video(place):
     features = embedder(one_video(place), per="window", window=0.5, hop=0.25)
     np.testing.assert_allclose(features.starts, np.arange(len(features.starts)) * 0.25, atol=1e-6)
     assert len(features.vectors) == 7  # 2 s: the last whole window begins at 1.5 s
+
+
+def test_times_of_a_file_whose_stamps_begin_later_are_its_own(place, tmp_path):
+    frames = np.full((64, 32, 32, 3), 20, np.uint8)
+    frames[32:] = 235
+    late = write_stamped(tmp_path / "late.mkv", frames, fps=16, times=[100 + i / 16 for i in range(64)])
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    assert embedder(late, per="window", window=1.0, hop=1.0).starts.tolist() == [100, 101, 102, 103]
+    strip = np.asarray(_frames(str(late), 101.0, 103.0))
+    assert strip[:, :90].mean() < 60
+    assert strip[:, -90:].mean() > 200
+
+
+def test_windows_hold_the_pixels_of_one_batch_only(place, monkeypatch):
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    made, held, encode = [], [], embedder.encode
+    prepare = embedder._prepare
+    monkeypatch.setattr(embedder, "_prepare", lambda clip: made.append(1) or prepare(clip))
+    monkeypatch.setattr(embedder, "encode", lambda clips, layer: held.append(len(made)) or encode(clips, layer))
+    assert len(embedder(one_video(place), per="window", window=0.5, hop=0.25, batch_size=2).vectors) == 7
+    assert held == [2, 4, 6, 7]
+
+
+def test_a_stretch_without_frames_is_one_bad_video_also_with_windows(place, tmp_path):
+    name = one_video(place).relative_to(place / "videos").as_posix()
+    (place / "videos" / "stretches.csv").write_text(f"path,start,end\n{name},0.5,1.5\n{name},7,8\n")
+    for per, starts in (("clip", None), ("window", [0.5, 1.0])):
+        options = {"per": per, "window": 0.5, "hop": 0.5}
+        s = EmbedSettings(
+            place / "videos" / "stretches.csv", tmp_path / per, str(place / "model"), device="cpu", **options
+        )
+        assert "no frame between 7" in embed(s)[name]
+        if starts:
+            assert read_features(tmp_path / per)["start"].to_pylist() == starts
+
+
+@pytest.mark.parametrize("options", [{"hop": 0}, {"hop": -1}, {"window": 0}, {"window": float("nan")}])
+def test_windows_without_sense_are_refused(place, options):
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    with pytest.raises(ValueError, match="above 0"):
+        embedder(one_video(place), per="window", **options)
 
 
 def test_a_run_that_was_killed_goes_on_and_ends_as_if_undisturbed(place, monkeypatch):
@@ -174,6 +217,44 @@ def test_features_of_another_model_or_other_settings_are_not_mixed(place, tmp_pa
     embed(dataclasses.replace(settings(place, "mixed"), model=str(tmp_path / "moved")))
 
 
+def test_settings_without_sense_leave_nothing_behind(place, tmp_path):
+    for options in ({"layer": 9}, {"batch_size": 0}, {"hop": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            embed(dataclasses.replace(settings(place, "refused"), out=tmp_path / "refused", **options))
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_resume_with_npy_or_other_labels_is_refused(place, tmp_path):
+    videos = place / "videos"
+    name = one_video(place).relative_to(videos).as_posix()
+    (videos / "labels.csv").write_text(f"path,label\n{name},a\n")
+    first = EmbedSettings(videos / "labels.csv", tmp_path / "out", str(place / "model"), device="cpu")
+    embed(first)
+    with pytest.raises(CheckpointError, match="npy was False, is True"):
+        embed(dataclasses.replace(first, npy=True))
+    (videos / "labels.csv").write_text(f"path,label\n{name},b\n")
+    with pytest.raises(CheckpointError, match="labels, splits or groups"):
+        embed(first)
+
+
+def test_a_file_that_was_repaired_is_read_on_the_next_run(place, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").touch()
+    s = EmbedSettings(tmp_path / "videos", tmp_path / "out", str(place / "model"), device="cpu")
+    assert list(embed(s)) == ["a.mp4"]
+    (tmp_path / "videos" / "a.mp4").write_bytes(one_video(place).read_bytes())
+    assert embed(s) == {}
+    assert read_features(tmp_path / "out").num_rows == 1
+    assert not (tmp_path / "out" / "unreadable.csv").exists()
+
+
+def test_what_a_killed_write_left_is_not_read(place):
+    embed(settings(place, "killed"))
+    (place / "killed" / "parts" / ".0123456789ab.000001.parquet").write_bytes(b"PAR1 half")
+    assert embed(settings(place, "killed")) == {}
+    assert read_features(place / "killed").num_rows == 6
+
+
 def test_search_finds_the_video_itself_first_and_draws_it(place, tmp_path, capsys):
     embed(settings(place, "index"))
     video = one_video(place)
@@ -194,6 +275,51 @@ def test_search_finds_the_video_itself_first_and_draws_it(place, tmp_path, capsy
         search(SearchSettings(video, tmp_path / "nothing", device="cpu"))
 
 
+def test_a_window_is_looked_for_as_a_window(place):
+    embed(settings(place, "windows", per="window", window=0.5, hop=0.25))
+    video = one_video(place)
+    s = SearchSettings(video, place / "windows", device="cpu")
+    best = search(s)[0]
+    assert (best.file, best.start, best.end) == (str(video.resolve()), 0.75, 1.25)  # the middle of 2 s
+    assert best.similarity == pytest.approx(1, abs=1e-6)
+
+
+def test_an_index_that_is_not_complete_or_has_changed_is_not_searched(place):
+    embed(settings(place, "changing"))
+    video, last = one_video(place), place / "changing" / "parts" / "000002.parquet"
+    s = SearchSettings(video, place / "changing", top_k=50, device="cpu")
+    assert len(search(s)) == 6
+    last.unlink()
+    with pytest.raises(DataError, match="2 of 3 parts"):
+        search(s)
+    embed(settings(place, "changing"))
+    assert len(search(s)) == 6
+
+
+def test_stretches_of_one_video_keep_their_own_labels_and_files(place, tmp_path):
+    videos = place / "videos"
+    names = [file.relative_to(videos).as_posix() for file in sorted(videos.rglob("*.mp4"))]
+    rows = [f"{name},{label},{start},{start + 1}" for name in names for start, label in enumerate("ab")]
+    (videos / "halves.csv").write_text("\n".join(["path,label,start,end", *rows]) + "\n")
+    embed(EmbedSettings(videos / "halves.csv", tmp_path / "out", str(place / "model"), device="cpu", npy=True))
+    vectors, labels, _, groups = load_features(tmp_path / "out", None)
+    assert labels.tolist() == ["a", "b"] * 6
+    assert len(vectors) == 12
+    assert len(set(groups.tolist())) == 6
+    first = np.load(tmp_path / "out" / "npy" / f"{names[0]}@0-1.0.npy")
+    assert np.array_equal(first[0], vectors[0])
+    with pytest.raises(DataError, match="matched by path"):
+        probe(ProbeSettings(tmp_path / "out", videos / "halves.csv"))
+
+
+def test_a_class_of_one_group_cannot_be_cross_validated(tmp_path):
+    features = write_labelled(tmp_path, False)
+    rows = [f"{i}.mp4,{'ab'[i % 2]},{'gh'[i % 2]}" for i in range(30)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,group", *rows]) + "\n")
+    with pytest.raises(DataError, match="at least 2 groups"):
+        probe(ProbeSettings(features, tmp_path / "labels.csv"))
+
+
 def write_labelled(tmp_path, splits: bool):
     """Write features of 30 videos whose vectors tell 3 classes apart."""
     import pyarrow as pa
@@ -201,12 +327,12 @@ def write_labelled(tmp_path, splits: bool):
 
     rng = np.random.default_rng(0)
     kinds = sorted(MOTIONS)[:3]
-    columns = {name: [] for name in ("path", "start", "end", "label", "split", "group", "vector")}
+    columns = {name: [] for name in ("path", "start", "end", "label", "split", "group", "sample", "vector")}
     for i in range(30):
         label = kinds[i % 3]
         vector = np.eye(3)[i % 3] * 4 + rng.normal(0, 0.1, 3)
         split = ("test" if i < 9 else "train") if splits else None
-        for name, value in zip(columns, (f"{i}.mp4", 0.0, 1.0, label, split, f"g{i // 6}", vector), strict=True):
+        for name, value in zip(columns, (f"{i}.mp4", 0.0, 1.0, label, split, f"g{i // 6}", i, vector), strict=True):
             columns[name].append(value)
     (tmp_path / "parts").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "parts" / "000000.parquet")

@@ -115,3 +115,13 @@ def test_pictures_have_a_row_for_each_view():
     result = reconstruct(model, clip()[1], tube_mask(model.config.grid, 0.5, batch_size=1))
     assert len(draw(result).axes) == 4 * 4 + 1
     assert side_by_side(result).shape[0] == 4
+
+
+def test_a_slot_with_nothing_hidden_has_no_error():
+    model = small_model()
+    _, pixels = clip()
+    mask = torch.zeros(1, 32, dtype=torch.bool)
+    mask[:, 16:] = True
+    errors = reconstruct(model, pixels, mask).error_by_slot
+    assert np.isnan(errors[0])
+    assert errors[1] > 0

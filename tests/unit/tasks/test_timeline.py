@@ -1,9 +1,11 @@
 """Long videos: windows show what the video shows at their times, each frame is decoded once, events have hysteresis."""
 
+import dataclasses
 import functools
 import http.server
 import json
 import os
+import tempfile
 import threading
 from types import SimpleNamespace
 
@@ -14,12 +16,14 @@ import torch
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae.cli import run as videomae
 from videomae.errors import VideoError
+from videomae.tasks import timeline as timeline_module
 from videomae.tasks.predict import VideoClassifier
 from videomae.tasks.runs import make_processor
 from videomae.tasks.timeline import Window, draw_timeline, merge_events, read_timeline, slide, write_overlay
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream, stream_frames
 from videomae.video.synthetic import write_video
+from videos import write_video as write_stamped
 
 CLASSES = ("dark", "bright")
 
@@ -112,6 +116,25 @@ def test_events_fall_where_the_video_changes_and_each_frame_is_decoded_once(clas
     assert bright[0].start == pytest.approx(4, abs=0.5)
     assert bright[0].end == pytest.approx(7, abs=0.5)
     assert timeline.num_frames == 160
+
+
+def test_a_file_whose_stamps_begin_later_counts_from_its_first_frame(classifier, tmp_path):
+    frames = np.full((80, 32, 48, 3), 20, np.uint8)
+    frames[32:] = 235
+    late = write_stamped(tmp_path / "late.mkv", frames, fps=16, times=[100 + i / 16 for i in range(80)])
+    timeline = read_timeline(classifier, late, window=1, stride=0.5)
+    assert len(timeline.windows) == 9
+    assert timeline.events[-1].end == pytest.approx(5, abs=0.01)
+    write_overlay(late, timeline, tmp_path / "overlay.mp4")
+    with VideoReader(tmp_path / "overlay.mp4") as overlay:
+        assert overlay.times[0] == 0
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30])
+def test_windows_counted_in_frames_take_evenly_spaced_frames(fps):
+    frames = [(i / fps, i) for i in range(200)]
+    for _, clip in list(slide(frames, window=64 / fps, stride=16 / fps, num_frames=16))[:8]:
+        assert set(np.diff(clip)) == {4}
 
 
 def test_a_stream_over_http_gives_the_same(classifier, video):
@@ -211,6 +234,10 @@ def test_windows_may_be_counted_in_frames(saved, video, capsys):
         (["--window", "two"], "such as 2s"),
         (["--stride", "1s"], "needs --window"),
         (["--plot", "p.png"], "needs --window"),
+        (["--window", "infs"], "such as 2s"),
+        (["--window", "2s", "--threshold", "1.5"], "up to 1"),
+        (["--window", "2s", "--views", "5x3"], "leave it out"),
+        (["--window", "2s", "--plot", "p.jpg"], ".png"),
         (["--window", "2s", "--timeline", "t.txt"], ".csv or .json"),
         (["--window", "2s", "--overlay", "o.avi"], "mp4"),
     ],
@@ -218,6 +245,40 @@ def test_windows_may_be_counted_in_frames(saved, video, capsys):
 def test_what_does_not_go_together_is_refused(saved, video, capsys, extra, message):
     assert videomae(["predict", str(video), "--model", str(saved), *extra]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_overlay_never_replaces_the_video(saved, video, capsys):
+    before = video.read_bytes()
+    assert videomae(["predict", str(video), "--model", str(saved), "--window", "2s", "--overlay", str(video)]) == 2
+    assert "the video itself" in capsys.readouterr().err
+    assert video.read_bytes() == before
+
+
+def test_windows_of_nothing_are_refused(saved, capsys):
+    assert videomae(["predict", "--model", str(saved), "--window", "2s"]) == 2
+    assert "name at least one" in capsys.readouterr().err
+
+
+def frames_until(error):
+    for i in range(100):
+        yield i / 10, np.full((32, 48, 3), 235, np.uint8)
+    raise error
+
+
+@pytest.mark.parametrize("error", [VideoError("connection lost"), KeyboardInterrupt()])
+def test_a_stream_that_ends_early_keeps_what_was_seen_and_a_file_does_not(classifier, monkeypatch, error):
+    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: frames_until(error))
+    seen = read_timeline(classifier, "rtsp://camera", window=1, stride=0.5, batch_size=1)
+    assert [event.label for event in seen.events] == ["bright"]
+    with pytest.raises(type(error)):
+        read_timeline(classifier, "video.mp4", window=1, stride=0.5)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no memory disk on this system")
+def test_a_file_on_the_memory_disk_is_no_stream():
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        assert not is_stream(file.name)
+    assert is_stream("/dev/video99")
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_exit_code_tells(saved, tmp_path, capsys):
@@ -231,3 +292,21 @@ def test_the_picture_shows_scores_and_events(classifier, video):
     above, below = figure.axes
     assert len(above.lines) == 2
     assert len(below.patches) >= 3
+
+
+def test_a_dollar_in_a_name_is_no_formula(classifier, video, tmp_path):
+    timeline = read_timeline(classifier, video, window=1, stride=0.5)
+    timeline = dataclasses.replace(timeline, classes=(r"$\foo$", "bright"))
+    draw_timeline(timeline, title=r"a$\foo$.mp4").savefig(tmp_path / "p.png")
+
+
+def test_a_model_that_answers_nan_is_refused(saved, video, capsys):
+    model = VideoMAEForVideoClassification.from_pretrained(saved)
+    with torch.no_grad():
+        model.classifier.bias[0] = float("nan")
+    model.save_pretrained(saved)
+    for extra in ([], ["--window", "2s"]):
+        assert videomae(["predict", str(video), "--model", str(saved), "--json", *extra]) == 2
+        captured = capsys.readouterr()
+        assert "NaN" in captured.err
+        assert not captured.out
