@@ -170,7 +170,8 @@ class VideoEmbedder:
                 seconds = (last - first) / reader.fps / num_frames
             else:
                 seconds = choice.stride / (choice.fps or reader.fps)
-            yield float(times[chosen[0]]), float(times[chosen[-1]] + seconds), self._prepare(list(frames))
+            end = min(float(times[chosen[-1]]) + seconds, float(times[0]) + reader.duration)
+            yield float(times[chosen[0]]), end, self._prepare(list(frames))
 
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":
         return self.processor(clip, return_tensors="pt").pixel_values

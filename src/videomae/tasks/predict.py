@@ -288,7 +288,8 @@ class PredictSettings:
     about the length of the clips in training, e.g. 64 frames for 16 at a stride of 4."""
 
     threshold: float = 0.5
-    """With --window: a class begins when its score reaches this, and ends below six tenths of it."""
+    """With --window: an event of a class needs a window that scores this, and takes in those around it that score six
+    tenths of it."""
 
     min_length: float = 0.0
     """With --window: leave out events shorter than so many seconds."""
@@ -303,7 +304,7 @@ class PredictSettings:
     """With --window: write the video with its events drawn on it here, as .mp4."""
 
     top_k: int = 5
-    """How many classes to show."""
+    """How many classes to show, without --window."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object per video instead of a table."""
@@ -384,6 +385,8 @@ def main(settings: PredictSettings) -> int:
     for name in ("timeline", "plot", "overlay"):
         if getattr(settings, name) is not None:
             raise ValueError(f"--{name} needs --window, e.g. --window 2s --stride 1s")
+    if streams := [source for source in settings.files if is_stream(source)]:
+        raise ValueError(f"{streams[0]} is a stream, which needs --window, e.g. --window 2s --stride 1s")
     results = predict(settings)
     failed = _print_json(results) if settings.json else _print_tables(results, len(find_videos(settings.files)))
     return 1 if failed else 0

@@ -75,6 +75,8 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
     """
     sklearn_or_error()
     s = settings
+    if s.k < 1 or s.c <= 0:
+        raise ValueError(f"--k must be at least 1 and --c above 0, got {s.k} and {s.c}")
     vectors, labels, splits, groups = load(s.features, s.labels)
     classes, targets = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -86,6 +88,8 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
             raise DataError("all videos are of the split 'test': there is nothing to train on")
     else:
         folds, protocol = _folds(targets, groups, s.seed)
+    if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
+        raise DataError("the videos to train on are all of one class: draw another split")
     results: dict[str, Any] = {}
     tested = np.concatenate([test for _, test in folds])
     for name, make in (("knn", partial(predict_knn, k=s.k)), ("linear", partial(predict_linear, c=s.c))):

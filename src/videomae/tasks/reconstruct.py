@@ -197,7 +197,8 @@ class ReconstructSettings:
     """A sheet (.png), or a video of the views side by side (.mp4, .gif)."""
 
     mask: Literal["tube", "random", "frame", "running_cell"] = "tube"
-    """tube hides the same places in every time slot; random hides any, frame hides whole time slots."""
+    """tube hides the same places in every time slot, random any, frame whole time slots; running_cell some of each
+    2 x 2 places, in turn (--ratio 0.25, 0.5 or 0.75)."""
 
     ratio: float = 0.9
     """Share of the tubelets to hide."""

@@ -37,7 +37,7 @@ class Window:
 
     Attributes:
         start: its first second.
-        end: the second after it.
+        end: the second after it; the last windows may reach past the video's end.
         scores: (L,) float32.
     """
 
@@ -295,9 +295,10 @@ def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
     above.set_ylabel("score")
     above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
     below.set_yticks(range(len(shown)), [plain(timeline.classes[label]) for label in shown], fontsize=8)
-    below.invert_yaxis()
+    below.set_ylim(len(shown) - 0.5, -0.5)
     below.set_xlim(0, timeline.windows[-1].end)
-    below.set_xlabel("seconds")
+    left_out = len(of_events.keys() - {timeline.classes[label] for label in shown})
+    below.set_xlabel("seconds" + (f" ({left_out} more classes have events)" if left_out else ""))
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     if title:
