@@ -97,6 +97,19 @@ def flatten(settings: Any) -> dict[str, Any]:
     return flat
 
 
+def without_optional(settings: S) -> S:
+    """Return the settings with None wherever a field may be None: what a stored TOML leaves out was None."""
+    hints = typing.get_type_hints(type(settings))
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = without_optional(value)
+        elif types.NoneType in typing.get_args(hints[field.name]):
+            changes[field.name] = None
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+
+
 def changed_settings(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ: dotted name to (old, new)."""
     before, after = flatten(old), flatten(new)

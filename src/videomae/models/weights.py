@@ -309,7 +309,12 @@ def save_hf(directory: Path, tensors: Tensors, config: Mapping[str, Any]) -> Non
     """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in from_our_names(tensors, "hf").items()}
     with atomic_write(directory / _SAFETENSORS) as temporary:
-        save_file(stored, temporary, metadata={"format": "pt"})
+        try:
+            save_file(stored, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"cannot write the model to {directory}: {error}. Make room, and run the same command again"
+            ) from error
     write_json(directory / CONFIG_NAME, config)
 
 

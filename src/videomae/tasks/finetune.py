@@ -174,7 +174,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     samples = balanced(train) if s.head.balance == "sampling" else train.samples
     accelerator = build_accelerator(s.run, folder=s.out)
     plan = Plan.make(s.run, s.optim, num_videos=len(samples), world_size=accelerator.num_processes)
-    runs.claim_directory(s.out, s, accelerator)
+    runs.claim_directory(s.out, s, train, accelerator)
     torch.manual_seed(s.run.seed)
     model = build_model(s, config, checkpoint, keeps_classes=keeps_classes)
     if s.head.standardize and not keeps_classes:
@@ -212,7 +212,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
         pin_memory=accelerator.device.type == "cuda",
     )
     bad_files = BadFiles(dataset, max_share=s.clips.max_bad_share)
-    mixing = Mixing(a.mixup, a.cutmix, a.switch, a.label_smoothing)
+    mixing = Mixing(a.mixup, a.cutmix, a.switch, label_smoothing=0.0)  # the loss does it
     weights = torch.tensor(class_weights(train) if s.head.balance == "weights" else [1.0] * len(train.classes))
     weights = weights.to(accelerator.device)
 
@@ -225,7 +225,8 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
             settings=mixing,
             seed=step_seed(seed, 1),  # not the seed itself, which dropout draws from
         )
-        return model(pixels, targets * weights, return_dict=False)[0]  # cross-entropy is linear in its targets
+        logits = model(pixels, return_dict=False)[0]
+        return weighted_cross_entropy(logits, targets, weights, label_smoothing=a.label_smoothing)
 
     runs.announce(
         accelerator,
@@ -450,6 +451,25 @@ def resolve_flip(flip: float | None, classes: Sequence[str]) -> float:
     from videomae.video.augment import direction_classes
 
     return 0.0 if direction_classes(classes) else 0.5
+
+
+def weighted_cross_entropy(
+    logits: "Tensor", targets: "Tensor", weights: "Tensor", *, label_smoothing: float
+) -> "Tensor":
+    """Return the mean cross-entropy over the clips, each times the weight of the classes that it shows.
+
+    The weight goes to the clip, not to the smoothed targets: there it would pull every clip towards the rare classes.
+
+    Args:
+        logits: (B, L).
+        targets: (B, L) shares of the classes that a clip shows, before smoothing.
+        weights: (L,), one for each class.
+        label_smoothing: share of each target spread over all classes.
+    """
+    from torch.nn.functional import cross_entropy
+
+    losses = cross_entropy(logits.float(), targets, label_smoothing=label_smoothing, reduction="none")  # (B,)
+    return (losses * (targets @ weights)).mean()
 
 
 def class_weights(manifest: Manifest) -> list[float]:

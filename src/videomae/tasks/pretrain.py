@@ -135,12 +135,20 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
     from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
 
     s = settings
+    usual = RunSettings()
+    if (s.run.validate_every, s.run.final) != (usual.validate_every, usual.final):
+        raise ValueError(
+            "pre-training probes as probe.every says and keeps its last weights: leave out run.validate_every "
+            "and run.final"
+        )
+    if s.probe.every < 1:
+        raise ValueError(f"probe.every must be at least 1, got {s.probe.every}")
     checkpoint, config, statistics = plan_model(s)
     masks = mask_function(s.mask, config)
     train, _ = runs.read_splits(s.data, s.clips)
     accelerator = build_accelerator(s.run, folder=s.out)
     plan = Plan.make(s.run, s.optim, num_videos=len(train), world_size=accelerator.num_processes)
-    runs.claim_directory(s.out, s, accelerator)
+    runs.claim_directory(s.out, s, train, accelerator)
     torch.manual_seed(s.run.seed)
     if checkpoint is None:
         model = VideoMAEForPreTraining(config)

@@ -1,6 +1,7 @@
 """What pre-training and fine-tuning share: the model and data they are told of, the run directory, the dry run."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -11,8 +12,9 @@ import tyro
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write
-from videomae.settings import changed_settings, to_toml, with_recipe
+from videomae.files import atomic_write, write_json
+from videomae.hub import read_json
+from videomae.settings import changed_settings, to_toml, with_recipe, without_optional
 from videomae.training.plan import Plan
 from videomae.training.settings import FREE_ON_RESUME, OptimSettings, RunSettings
 from videomae.video.manifest import Manifest, read_manifest
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from videomae.video.sampling import ClipSampling
 
 SETTINGS_NAME = "settings.toml"
+VIDEOS_NAME = "videos.json"
 MODEL_NAME = "model"
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -263,18 +266,31 @@ def refuse_preset_with_init(settings: ModelSettings, init: str | None) -> None:
         raise ValueError(f"--init {init} brings its own size: leave out model.preset = {settings.preset!r}")
 
 
-def claim_directory(out: Path, settings: Settings, accelerator: "Accelerator") -> None:
+def claim_directory(out: Path, settings: Settings, train: Manifest, accelerator: "Accelerator") -> None:
     """Make the run directory and store the settings in it, or check that they are those it was begun with.
 
+    Args:
+        out: the run directory.
+        settings: of the run.
+        train: the videos to train on; a run goes on with the same ones only, as order and classes hang on them.
+        accelerator: knows the main process, which writes.
+
     Raises:
-        CheckpointError: if it cannot be written, or holds checkpoints of a run with other settings.
+        CheckpointError: if it cannot be written, or holds checkpoints of a run with other settings or videos.
     """
     from videomae.training.checkpoint import list_steps
 
-    stored = out / SETTINGS_NAME
+    stored, trained_on = out / SETTINGS_NAME, out / VIDEOS_NAME
     steps = list_steps(out / "checkpoints")
+    videos = {"videos": len(train), "classes": list(train.classes), "digest": _digest(train)}
+    if steps and trained_on.exists() and (old := read_json(trained_on)) != videos:
+        raise CheckpointError(
+            f"{out} holds a run of {steps[-1]} steps on other videos: {old['videos']} of {len(old['classes'])} "
+            f"classes, now {len(train)} of {len(train.classes)}, perhaps others of the same number. Name another "
+            "--out, or bring back the old ones"
+        )
     if steps and stored.exists():
-        changed = changed_settings(with_recipe(settings, stored), settings)
+        changed = changed_settings(with_recipe(without_optional(settings), stored), settings)
         lines = [
             f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items() if name not in FREE_ON_RESUME
         ]
@@ -288,11 +304,18 @@ def claim_directory(out: Path, settings: Settings, accelerator: "Accelerator") -
             out.mkdir(parents=True, exist_ok=True)
             with atomic_write(stored) as temporary:
                 temporary.write_text(to_toml(settings), encoding="utf-8")
+            write_json(trained_on, videos)
         except OSError as error:
             raise CheckpointError(
                 f"cannot write to {out} ({error}): correct the rights, or name another --out"
             ) from error
     accelerator.wait_for_everyone()
+
+
+def _digest(manifest: Manifest) -> str:
+    """Return a digest of which videos, stretches and labels there are, in their order."""
+    rows = [(sample.path, sample.label, sample.start, sample.end) for sample in manifest]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def save_model(
@@ -417,7 +440,7 @@ def print_dry_run(
     console.print("learning rate by step:")
     for step in sorted({round(i * (plan.steps - 1) / 10) for i in range(11)} | {max(plan.warmup_steps - 1, 0)}):
         rate = plan.learning_rate(step)
-        console.print(f"  {step:>8}  {rate:.3e}  {'#' * round(40 * rate / plan.lr)}", markup=False)
+        console.print(f"  {step:>8}  {rate:.3e}  {'#' * round(40 * rate / (plan.lr or 1))}", markup=False)
 
 
 def report_end(result: TrainingResult, out: Path) -> int:

@@ -8,6 +8,7 @@ report.html. The same command goes on where a run was stopped.
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 
 PLAN_NAME = "plan.json"
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+SHARES_WITHOUT_VAL = {"train": 0.7, "test": 0.3}
 PRETRAIN_SHARE, FINETUNE_SHARE = 0.6, 0.3  # of the budget; the rest is checking, evaluating and the report
 MOST_EPOCHS = {"pretrain": 1600, "finetune": 100}
 WANTED_EPOCHS = 60  # of pre-training, for a larger model to be worth it
-BATCH = 32
+BATCH, STEPS_AN_EPOCH = 32, 4
 SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets no strong augmentation
 PRETRAINED_EPOCHS = 50  # from here on fine-tuning lets lower layers learn more slowly
 COPIES = ("exact-duplicates", "same-frames", "near-duplicates")  # findings of check
@@ -88,8 +90,8 @@ class TrainSettings:
     stride: float | None = None
     """Frames from one of a clip to the next; None lets a clip span most of a short video, and at most 4."""
 
-    batch_size: int = BATCH
-    """Videos per optimiser step."""
+    batch_size: int | None = None
+    """Videos per optimiser step; None takes 32, or fewer so that an epoch has four steps."""
 
     pretrain_epochs: int | None = None
     """Passes over the training videos without labels; None takes what the budget allows."""
@@ -129,6 +131,7 @@ class TrainPlan:
         pretrain_epochs: 0 for none.
         finetune_epochs: passes with labels.
         choices: each with its reason.
+        batch_size: videos per optimiser step.
     """
 
     model: dict[str, Any]
@@ -136,6 +139,7 @@ class TrainPlan:
     pretrain_epochs: int
     finetune_epochs: int
     choices: tuple[Choice, ...]
+    batch_size: int = BATCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +178,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     """
     s = settings
     budget = parse_budget(s.budget)
+    _refuse_what_would_be_ignored(s)
     _claim(s)
     seconds: dict[str, float] = {}
 
@@ -188,7 +193,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     report.write(s.out / "check")
     manifest_file = s.out / "manifest.csv"
     choices: list[Choice] = []
-    if not manifest_file.exists():
+    if not (s.out / PLAN_NAME).exists():  # a manifest alone may be of other data: its run ended before it was planned
         split_for_training(report, seed=s.seed).to_csv(manifest_file)
     manifest = read_manifest(manifest_file)
     counts = ", ".join(f"{len(manifest.split(name))} {name}" for name in manifest.splits)
@@ -241,6 +246,11 @@ def split_for_training(report: CheckReport, *, seed: int) -> Manifest:
             f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: put the videos into a folder per "
             "class or add a column 'label'; without labels use `videomae pretrain`"
         )
+    if len({sample.label for sample in kept}) < 2:
+        raise DataError(
+            f"the {len(kept)} readable videos are all of one class: put those of each class into a folder of its own, "
+            "or correct the column 'label'"
+        )
     # Paths stay relative to where the data lies, whatever folder the manifest is written to.
     samples = tuple(dataclasses.replace(sample, path=str(sample.file.resolve())) for sample in kept)
     if manifest.splits:
@@ -250,12 +260,19 @@ def split_for_training(report: CheckReport, *, seed: int) -> Manifest:
                 f"the data has the splits {', '.join(sorted(names))}: it needs 'train' and 'test', or none at all, and "
                 "they are made"
             )
+        if unassigned := [sample.path for sample in kept if sample.split is None]:
+            raise DataError(
+                f"{len(unassigned)} videos have no split, such as {unassigned[0]!r}, while others have one: fill the "
+                "column 'split', or leave it out"
+            )
         return Manifest(samples, manifest.classes, manifest.root)
     samples = _with_copies_grouped(samples, kept, report)
     whole = Manifest(samples, manifest.classes, manifest.root)
-    if any(sample.group for sample in samples):
-        return whole.grouped_split(SHARES, seed=seed)
-    return whole.stratified_split(SHARES, seed=seed)
+    split = whole.grouped_split if any(sample.group for sample in samples) else whole.stratified_split
+    try:
+        return split(SHARES, seed=seed)
+    except DataError:  # too few to validate on as well
+        return split(SHARES_WITHOUT_VAL, seed=seed)
 
 
 def _with_copies_grouped(
@@ -293,22 +310,28 @@ def make_plan(
     """Choose model, clips and epochs that fit the videos and the budget.
 
     A short training of the smallest model tells how fast this machine is; the cost of a larger one is reckoned from
-    its FLOPs, which flatters small machines a little.
+    its FLOPs, which flatters small machines a little. Some videos are decoded to tell what that takes.
     """
     s, videos = settings, len(manifest.split("train"))
     uses_pretraining = s.pretrain and s.init is None
-    rate = measure_speed(s.device)
+    rate, loading = measure_speed(s.device), measure_loading(manifest.split("train"), s)
+
+    def seconds(flops: float) -> float:
+        return flops / rate + loading  # of a clip; on a CPU decoding takes its time from training
+
     sizes = [size for size in SIZES if s.preset in (None, size[0]) and s.image_size in (None, size[1])]
     sizes = sizes or [(s.preset or "tiny", s.image_size or 64, 8 if (s.image_size or 64) < 100 else 16, 16, 2)]
     if s.init is not None:
         model: dict[str, Any] = {}
-        config = VideoMAEConfig.from_pretrained(s.init)
+        from videomae.models.weights import open_checkpoint
+
+        config = open_checkpoint(s.init).resolve_config()
         choices.append(Choice("model", s.init, "given with --init"))
     else:
         fitting = [
             size
             for size in sizes
-            if videos * WANTED_EPOCHS * sum(_flops(_config(size, s))[:1]) / rate < PRETRAIN_SHARE * budget
+            if videos * WANTED_EPOCHS * seconds(_flops(_config(size, s))[0]) < PRETRAIN_SHARE * budget
         ]
         size = fitting[-1] if fitting else sizes[0]
         config = _config(size, s)
@@ -322,11 +345,12 @@ def make_plan(
     choices.append(
         Choice("speed", f"{rate / 1e9:.0f} GFLOPs per second", "measured on this machine with the tiny model")
     )
+    choices.append(Choice("decoding", f"{1 / loading:.3g} clips per second", "measured on videos of the data"))
     frames = sorted(fact.num_frames for fact in report.readable)
     median = frames[len(frames) // 2]
     stride = s.stride or max(min(4.0, round(0.8 * median / config.num_frames * 4) / 4), 1.0)
     choices.append(Choice("stride", f"{stride:g}", f"half of the videos have {median} frames or fewer"))
-    pretraining, finetuning = (flops / rate for flops in _flops(config))
+    pretraining, finetuning = map(seconds, _flops(config))
     epochs = {}
     for stage, given, share, cost in (
         ("pretrain", s.pretrain_epochs, PRETRAIN_SHARE, pretraining),
@@ -337,11 +361,15 @@ def make_plan(
         why = "given" if given else f"{share:.0%} of the budget at {1 / cost:.3g} clips per second"
         if stage == "finetune" or uses_pretraining:
             choices.append(Choice(f"epochs of {stage}", str(epochs[stage]), why))
-    if videos < s.batch_size:
-        raise DataError(
-            f"{videos} training videos do not fill one batch of {s.batch_size}: take a smaller --batch-size"
-        )
-    return TrainPlan(model, stride, epochs["pretrain"] if uses_pretraining else 0, epochs["finetune"], tuple(choices))
+    batch = s.batch_size or max(min(BATCH, videos // STEPS_AN_EPOCH), 1)
+    if videos < batch:
+        raise DataError(f"{videos} training videos do not fill one batch of {batch}: take a smaller --batch-size")
+    why = (
+        "given" if s.batch_size else "the usual one" if batch == BATCH else f"{STEPS_AN_EPOCH} steps an epoch at least"
+    )
+    choices.append(Choice("batch", str(batch), why))
+    first = epochs["pretrain"] if uses_pretraining else 0
+    return TrainPlan(model, stride, first, epochs["finetune"], tuple(choices), batch)
 
 
 def _config(size: tuple[str, int, int, int, int], settings: TrainSettings) -> VideoMAEConfig:
@@ -391,6 +419,27 @@ def measure_speed(device: str) -> float:
     return 8 * _flops(config)[1] / sorted(times)[1]
 
 
+def measure_loading(videos: Manifest, settings: TrainSettings) -> float:
+    """Return the seconds that decoding a clip takes, on all decoding processes together."""
+    from videomae.errors import VideoError
+    from videomae.tasks.runs import ClipSettings
+    from videomae.video.dataset import VideoDataset
+
+    clips = ClipSettings(stride=settings.stride or 4.0, num_workers=settings.num_workers)
+    dataset = VideoDataset(
+        videos, sampling=clips.training_sampling(settings.num_frames or 16), training=True, threads=1
+    )
+    times = []
+    for i in range(0, len(dataset), max(len(dataset) // 8, 1)):
+        began = time.perf_counter()
+        try:
+            dataset[i]
+        except VideoError:
+            continue
+        times.append(time.perf_counter() - began)
+    return sum(times) / max(len(times), 1) / max(clips.workers(1), 1)
+
+
 def _wait_for(device: "torch.device") -> None:
     import torch
 
@@ -409,12 +458,12 @@ def run_settings(
 ) -> tuple[PretrainSettings | None, FinetuneSettings]:
     """Return the settings of pre-training, if any, and of fine-tuning: the tiny recipes, fitted to the plan."""
     s = settings
-    rate = LEARNING_RATES.get(plan.model.get("preset", "base"), 3e-4) * s.batch_size / BATCH
+    rate = LEARNING_RATES.get(plan.model.get("preset", "base"), 3e-4) * plan.batch_size / BATCH
 
     def fit_to_plan(task: Any, epochs: int) -> Any:
         task.optim.lr = rate
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
-        task.run.epochs, task.run.batch_size = epochs, s.batch_size
+        task.run.epochs, task.run.batch_size = epochs, plan.batch_size
         task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
         task.clips.stride, task.clips.num_workers = plan.stride, s.num_workers
         return task
@@ -457,6 +506,24 @@ def _asked(settings: TrainSettings) -> dict[str, Any]:
     for free in ("out", "json", "num_workers", "device"):
         del fields[free]
     return fields | {"data": str(Path(settings.data).resolve())}
+
+
+def _refuse_what_would_be_ignored(settings: TrainSettings) -> None:
+    """Raise a ValueError for settings that go nowhere, and for several processes."""
+    s = settings
+    sizes = ("preset", "image_size", "patch_size", "num_frames")
+    given = [f"--{name.replace('_', '-')}" for name in sizes if getattr(s, name) is not None]
+    if s.init is not None and given:
+        raise ValueError(
+            f"--init {s.init} brings its own size: leave out {', '.join(given)}, or use `videomae finetune`"
+        )
+    if s.pretrain_epochs is not None and (s.init is not None or not s.pretrain):
+        raise ValueError("--pretrain-epochs goes with neither --init nor --no-pretrain: leave out one of them")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "`videomae train` plans for the one process that it is: start it without torchrun, or run `videomae "
+            "pretrain`, `finetune` and `evaluate` under torchrun"
+        )
 
 
 def _claim(settings: TrainSettings) -> None:

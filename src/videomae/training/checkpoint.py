@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,9 +107,13 @@ class Checkpoints:
         try:
             self.accelerator.load_state(str(path))
             return RunState(**read_json(path / _STATE))
-        except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        except (
+            OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError,
+            pickle.UnpicklingError, SafetensorError,
+        ) as error:  # fmt: skip
             raise CheckpointError(
-                f"cannot read the checkpoint {path}: {error}. Remove it to go on from an older one"
+                f"cannot read the checkpoint {path} ({type(error).__name__}: {error}). If it is of this very run, "
+                "it is damaged: move it away to go on from an older one"
             ) from error
 
     def _path(self, step: int) -> Path:
@@ -123,7 +129,8 @@ def list_steps(folder: Path) -> list[int]:
     """Return the steps whose checkpoints lie in a folder, in order; half-written ones do not count."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.iterdir() if path.name.startswith("step-"))
+    found = (re.fullmatch(r"step-(\d+)", path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _flush_tree(folder: Path) -> None:

@@ -197,6 +197,8 @@ class _Trainer:
     ) -> None:
         self.accelerator, self.job, self.plan = accelerator, job, plan
         self.folder, self.run, self.optim = folder, run, optim
+        if run.patience is not None and job.validate is None:
+            raise ValueError(f"run.patience = {run.patience} needs something to validate on: leave it out, or give it")
         self.model, self.optimizer = self._prepare()
         self.ema = self._make_ema()
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, keep_last=run.keep_last)

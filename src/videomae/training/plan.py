@@ -41,9 +41,11 @@ class Plan:
         """Work out the course of a run over ``num_videos`` with ``world_size`` processes.
 
         Raises:
-            ValueError: if the batch cannot be shared out, or the warm-up does not fit into the run.
+            ValueError: for a number that makes no sense, if the batch cannot be shared out, or if the warm-up does not
+                fit into the run.
             DataError: if the videos do not fill one step.
         """
+        run.check()
         per_device = run.per_device_batch or run.batch_size // world_size
         if per_device < 1 or run.batch_size % (per_device * world_size):
             raise ValueError(

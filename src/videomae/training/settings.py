@@ -102,6 +102,14 @@ class RunSettings:
     trackers: tuple[str, ...] = ("tensorboard",)
     """Where else the metrics go, by Accelerate's names: tensorboard, wandb, mlflow, comet_ml, aim, ..."""
 
+    def check(self) -> None:
+        """Raise a ValueError for a number that makes no sense."""
+        counts = ("batch_size", "per_device_batch", "validate_every", "patience", "save_every", "max_bad_steps")
+        for name in (*counts, "log_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"run.{name} must be at least 1, got {value}")
+
 
 # A run may go on with other values of these: they do not change what is learnt.
 FREE_ON_RESUME = frozenset(
@@ -112,7 +120,6 @@ FREE_ON_RESUME = frozenset(
         "clips.max_bad_share",
         "run.per_device_batch",
         "run.device",
-        "run.strategy",
         "run.gradient_checkpointing",
         "run.compile",
         "run.save_every",

@@ -9,6 +9,7 @@ B videos in a batch · K clips per video · T frames · N tubelets
 import csv
 import gc
 import io
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
@@ -372,8 +373,10 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def _start_worker(number: int) -> None:
-    """Keep the garbage collector off what the process began with: to look through it costs time and copies memory."""
-    gc.freeze()
+    """Set up a process that decodes."""
+    gc.freeze()  # what the process began with: to look through it costs time and copies memory
+    # Schedulers send SIGTERM to all processes of a job: the main one saves first, and needs batches until then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _draw_seed(rng: np.random.Generator) -> int:

@@ -152,6 +152,27 @@ def test_rare_classes_count_or_come_more_often(data, tmp_path):
         assert run("finetune", data, tmp_path / balance, "--head.balance", balance, "--run.steps", "1").steps == 1
 
 
+def test_class_weights_train_on_classes_of_unequal_size(data, tmp_path):
+    """Targets times weights do not add up to 1, which the model refuses as soft targets."""
+    files = [sample.path for sample in read_manifest(data)]
+    table = "".join(f"{file},{'few' if i < 2 else 'many'}\n" for i, file in enumerate(files))
+    (data / "skewed.csv").write_text(f"path,label\n{table}")
+    chosen = settings("finetune", data, tmp_path / "run", "--head.balance", "weights", "--run.steps", "1")
+    assert finetune.finetune(dataclasses.replace(chosen, data=data / "skewed.csv")).steps == 1
+
+
+def test_class_weights_do_not_move_what_a_clip_is_taken_for():
+    """Smoothing times a weight of 50 would be 2.5 for the rare class, against 0.5 for the one that is seen."""
+    logits = torch.zeros(1, 2, requires_grad=True)
+    targets, weights = torch.tensor([[1.0, 0.0]]), torch.tensor([0.5, 50.0])
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        finetune.weighted_cross_entropy(logits, targets, weights, label_smoothing=0.1).backward()
+        optimizer.step()
+    torch.testing.assert_close(logits.softmax(-1)[0].detach(), torch.tensor([0.95, 0.05]), atol=1e-3, rtol=0)
+
+
 def test_clips_are_not_mirrored_where_a_class_names_a_side():
     assert finetune.resolve_flip(None, ["walk", "run"]) == 0.5
     assert finetune.resolve_flip(None, CLASSES) == 0.0

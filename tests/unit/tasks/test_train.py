@@ -78,10 +78,84 @@ def test_unreadable_videos_are_left_out_and_copies_stay_on_one_side(videos):
 
 
 def test_a_split_without_test_videos_is_refused(videos, tmp_path):
-    rows = [f"{file},moving_up,train" for file in videos.rglob("moving_up_*.mp4")]
+    rows = [f"{file},{file.parent.name},train" for file in videos.rglob("moving_*_000.mp4")]
     (tmp_path / "data.csv").write_text("path,label,split\n" + "\n".join(rows))
     with pytest.raises(DataError, match="needs 'train' and 'test'"):
         split_for_training(check(tmp_path / "data.csv"), seed=0)
+
+
+def write_classes(folder, *, classes, per_class):
+    names = [f"class_{i}" for i in range(classes)]
+    for i, file in enumerate(
+        write_motion_videos(folder, per_class=-(-classes * per_class // 6), num_frames=8, size=16)
+    ):
+        if i < classes * per_class:
+            (folder / names[i % classes]).mkdir(exist_ok=True)
+            file.rename(folder / names[i % classes] / f"{i}.mp4")
+        else:
+            file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(("classes", "per_class"), [(2, 3), (2, 4), (10, 3), (3, 2)])
+def test_a_few_videos_a_class_are_split_without_validation(tmp_path, classes, per_class):
+    manifest = split_for_training(check(write_classes(tmp_path / "few", classes=classes, per_class=per_class)), seed=0)
+    assert set(manifest.splits) == {"train", "test"}
+    assert {sample.label for sample in manifest.split("train")} == set(range(classes))
+
+
+def test_one_class_is_refused_at_the_start(tmp_path):
+    with pytest.raises(DataError, match="all of one class"):
+        split_for_training(check(write_classes(tmp_path / "one", classes=1, per_class=6)), seed=0)
+
+
+def test_videos_without_a_split_beside_others_are_refused(videos, tmp_path):
+    files = sorted(videos.rglob("moving_*_00?.mp4"))
+    rows = [f"{file},{file.parent.name},{('train', 'test', '')[i % 3]}" for i, file in enumerate(files)]
+    (tmp_path / "data.csv").write_text("path,label,split\n" + "\n".join(rows))
+    with pytest.raises(DataError, match="videos have no split"):
+        split_for_training(check(tmp_path / "data.csv"), seed=0)
+
+
+def test_the_batch_fits_the_videos(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "measure_speed", lambda device: 1e9)
+    few = write_classes(tmp_path / "few", classes=3, per_class=12)
+    report = check(few)
+    plan = train.make_plan(TrainSettings(few, tmp_path), split_for_training(report, seed=0), report, 10, [])
+    assert plan.batch_size == 25 // 4
+
+
+def test_the_split_of_a_run_that_was_never_planned_is_made_anew(videos, settings, result, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "manifest.csv").write_text(f"path,label,split\n{videos}/x.mp4,other,train\n{videos}/y.mp4,data,test\n")
+    monkeypatch.setattr(train, "make_plan", lambda *given: pytest.fail(",".join(given[1].classes)))
+    with pytest.raises(pytest.fail.Exception, match="moving_up"):
+        train.train(dataclasses.replace(settings, out=out))
+
+
+def test_what_would_be_ignored_is_refused(settings, tmp_path, monkeypatch):
+    own = dataclasses.replace(settings, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="leave out --preset, --image-size"):
+        train.train(dataclasses.replace(own, init="somewhere"))
+    with pytest.raises(ValueError, match="--pretrain-epochs goes with neither"):
+        train.train(dataclasses.replace(own, pretrain=False))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="without torchrun"):
+        train.train(own)
+    assert not own.out.exists()
+
+
+def test_dollar_signs_in_a_file_name_are_no_formula(tmp_path):
+    import torch
+
+    from videomae import VideoMAEConfig, VideoMAEForPreTraining
+    from videomae.models.masking import tube_mask
+    from videomae.tasks.reconstruct import draw, reconstruct
+
+    model = VideoMAEForPreTraining(VideoMAEConfig.preset("tiny", image_size=16, patch_size=8, num_frames=4)).eval()
+    mask = tube_mask(model.config.grid, 0.5, batch_size=1)
+    draw(reconstruct(model, torch.zeros(1, 4, 3, 16, 16), mask), title="a$b_$.mp4").savefig(tmp_path / "a.png")
 
 
 def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
@@ -93,6 +167,20 @@ def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
         plan = train.make_plan(TrainSettings(videos, tmp_path, batch_size=8), manifest, report, budget, [])
         sizes.append((plan.model["preset"], plan.model["image_size"]))
     assert sizes == [("tiny", 64), ("base", 224)]
+
+
+def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
+    """A model that trains 1,000 clips a second does not help where a second of decoding comes before each."""
+    monkeypatch.setattr(train, "measure_speed", lambda device: 1e15)
+    report = check(videos)
+    manifest = split_for_training(report, seed=0)
+    epochs = []
+    for seconds in (1e-6, 1.0):
+        monkeypatch.setattr(train, "measure_loading", lambda videos, settings, seconds=seconds: seconds)
+        plan = train.make_plan(TrainSettings(videos, tmp_path, preset="tiny", batch_size=8), manifest, report, 1000, [])
+        epochs.append(plan.pretrain_epochs)
+    assert epochs[0] == 1600
+    assert epochs[1] == pytest.approx(600 / len(manifest.split("train")), abs=1)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("1.5h", 5400)])

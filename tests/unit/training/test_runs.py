@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import os
+import re
+import shutil
 import signal
 
 import pytest
@@ -15,6 +17,7 @@ from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
+from videomae.training.settings import FREE_ON_RESUME
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
 PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
@@ -86,6 +89,20 @@ def test_sigterm_saves_and_the_same_command_goes_on(data, tmp_path, monkeypatch)
     assert_same_bits(tmp_path / "told", tmp_path / "whole")
 
 
+TELL_ALL = (
+    "import os; os.setsid(); from videomae.training.metrics_log import MetricsLog as C; "
+    "C.advance = lambda self, step: step == 3 and os.killpg(0, 15)"
+)
+
+
+def test_sigterm_to_all_processes_of_a_job_saves_too(data, tmp_path):
+    """Schedulers tell the decoding processes as well, which must work on until the checkpoint is written."""
+    options = ("--clips.num-workers", "2", "--run.save-every", "100", "--run.epochs", "9")
+    with pytest.raises(AssertionError, match="stopped by SIGTERM after step 4; the same command goes on"):
+        start("pretrain", data, tmp_path / "run", *options, line=TELL_ALL)
+    assert list_steps(tmp_path / "run" / "checkpoints") == [4]
+
+
 def test_a_finished_run_stays_as_it_is(data, tmp_path):
     first = run("pretrain", data, tmp_path / "run")
     before = weights(tmp_path / "run")
@@ -101,6 +118,31 @@ def test_other_settings_are_refused_and_named(data, tmp_path):
     with pytest.raises(CheckpointError, match="has checkpoints up to step 6: name another --out"):
         run("pretrain", data, tmp_path / "run", "--run.resume", "never")
     run("pretrain", data, tmp_path / "run", "--run.log-every", "3", "--run.per-device-batch", "1")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--optim.clip-grad", "0.1", "optim.clip_grad was None, is 0.1"),
+        ("--optim.ema", "0.5", "optim.ema was None, is 0.5"),
+        ("--mask.decoder", "random", "mask.decoder was None, is 'random'"),
+    ],
+)
+def test_a_setting_that_was_none_is_refused_too(data, tmp_path, option, value, told):
+    """TOML has no word for None, so that the stored settings say nothing of it."""
+    run("pretrain", data, tmp_path / "run", "--run.steps", "1")
+    with pytest.raises(CheckpointError, match=re.escape(told)):
+        run("pretrain", data, tmp_path / "run", "--run.steps", "1", option, value)
+
+
+def test_other_videos_are_refused(data, tmp_path):
+    """Their order, the epochs and the meaning of the classifier's outputs would be others."""
+    copy = shutil.copytree(data.parent, tmp_path / "copy") / "data"
+    run("finetune", copy, tmp_path / "run", "--run.steps", "1")
+    (copy / "train" / "moving_up").rename(copy / "train" / "a_new_name")
+    (copy / "val" / "moving_up").rename(copy / "val" / "a_new_name")
+    with pytest.raises(CheckpointError, match="on other videos: 12 of 6 classes, now 12 of 6"):
+        run("finetune", copy, tmp_path / "run", "--run.steps", "1")
 
 
 def test_the_newest_checkpoints_and_the_best_one_stay(data, tmp_path):
@@ -134,10 +176,63 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(data, tmp_path, monkeypatc
     assert_same_bits(tmp_path / "full", tmp_path / "whole")
 
 
+def test_a_full_disk_at_the_very_end_is_said(data, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="limits the size of files the way POSIX does")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    final = loop._Trainer._final_weights
+
+    def fill_disk(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+        return final(self)
+
+    monkeypatch.setattr(loop._Trainer, "_final_weights", fill_disk)
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write the model to .*\. Make room"):
+            run("pretrain", data, tmp_path / "full", "--run.steps", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "full" / "model").glob("*"))
+
+
+def test_a_damaged_checkpoint_is_named_and_what_is_moved_aside_is_not_looked_at(data, tmp_path):
+    run("pretrain", data, tmp_path / "run", "--run.save-every", "3")
+    newest = tmp_path / "run" / "checkpoints" / "step-00000006"
+    (newest / "optimizer.bin").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"step-00000006 \(EOFError"):
+        run("pretrain", data, tmp_path / "run", "--run.save-every", "3")
+    newest.rename(newest.with_name("step-00000006.damaged"))
+    assert run("pretrain", data, tmp_path / "run", "--run.save-every", "3").steps == 6
+
+
+def test_another_strategy_is_another_run():
+    """Sharded and whole checkpoints cannot be read as one another."""
+    assert "run.strategy" not in FREE_ON_RESUME
+
+
 def test_an_unwritable_directory_is_said_at_the_start(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match="correct the rights, or name another --out"):
         run("pretrain", data, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["log-every", "save-every", "validate-every", "patience", "max-bad-steps"])
+def test_counts_of_nothing_are_refused(data, tmp_path, name):
+    with pytest.raises(ValueError, match=f"run.{name.replace('-', '_')} must be at least 1, got 0"):
+        run("finetune", data, tmp_path / "run", f"--run.{name}", "0")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--run.patience", "3"), "needs something to validate on"),
+        (("--run.validate-every", "3"), "leave out run.validate_every"),
+        (("--probe.every", "0"), "probe.every must be at least 1"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(data, tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        run("pretrain", data, tmp_path / "run", *options)
 
 
 # ---- figures that are not finite
