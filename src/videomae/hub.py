@@ -135,9 +135,9 @@ def _local_file(place: Path, subfolder: str, filename: str) -> tuple[Path | None
             f"{filename} is needed, got the file {str(place)!r}. Give the folder that holds {filename}."
         )
     path = place / subfolder / filename
-    return (path if path.is_file() else None), (
-        f"the folder {str(place / subfolder)!r} holds no {filename}. Give the folder of a checkpoint."
-    )
+    inner = place / subfolder / "model"  # of a run
+    advice = f"Did you mean {str(inner)!r}?" if (inner / filename).is_file() else "Give the folder of a checkpoint."
+    return (path if path.is_file() else None), (f"the folder {str(place / subfolder)!r} holds no {filename}. {advice}")
 
 
 def _hub_file(

@@ -279,6 +279,8 @@ def match_tensors(
         )
     found = checkpoint.tensors
     may_drop, may_be_new = _ALLOWED.get((checkpoint.task, task), ((), ()))
+    if task == checkpoint.task == "classification" and not checkpoint.resolve_config().attentive_pooling:
+        may_be_new = ("pooler.",)
     mismatched = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     if ignore_mismatched_sizes:
         may_be_new = (*may_be_new, *(name for name in mismatched if name.startswith("classifier.")))

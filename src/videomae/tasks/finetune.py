@@ -212,6 +212,11 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
         pin_memory=accelerator.device.type == "cuda",
     )
     bad_files = BadFiles(dataset, max_share=s.clips.max_bad_share)
+    notes = []
+    if s.head.standardize and keeps_classes:
+        notes.append("head.standardize is not needed: the classifier is the checkpoint's own")
+    if plan.per_device_batch == 1 and (a.mixup or a.cutmix):
+        notes.append("mixup and cutmix do nothing: a process takes one video at once, see run.per_device_batch")
     mixing = Mixing(a.mixup, a.cutmix, a.switch, label_smoothing=0.0)  # the loss does it
     weights = torch.tensor(class_weights(train) if s.head.balance == "weights" else [1.0] * len(train.classes))
     weights = weights.to(accelerator.device)
@@ -236,6 +241,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
             f"are trained, {accelerator.mixed_precision} mixed precision on {accelerator.device}",
             f"starts from {s.init or 'random weights'}, with {'its own' if keeps_classes else 'a new'} classifier; "
             f"mirrored with probability {flip}",
+            *notes,
             plan.describe(),
         ],
     )
@@ -517,7 +523,7 @@ def _dry_run(settings: FinetuneSettings) -> None:
         model=VideoMAEForVideoClassification,
         loss=lambda model: model(pixels, labels).loss,
         clips_per_video=s.clips.clips_per_video * s.clips.augmentations_per_clip,
-        freeze=ENCODER if s.head.train in ("linear", "attentive", "lora") else None,
+        freeze=ENCODER if s.head.train in ("linear", "attentive") else None,  # with LoRA less than this is trained
     )
 
 

@@ -243,7 +243,7 @@ def build_probe(
     from videomae.video.augment import normalize
 
     sklearn_or_error()
-    if settings.run.strategy in ("fsdp", "deepspeed"):
+    if accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
         raise ValueError("probe.data is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
     s, slots = settings.probe, config.grid[0]
     if s.data is None:

@@ -160,7 +160,8 @@ class ClipSettings:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""
         if self.num_workers is not None:
             return self.num_workers
-        return min(8, (os.cpu_count() or 1) // num_processes)
+        on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+        return min(8, (os.cpu_count() or 1) // on_this_machine)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,7 @@ PRETRAIN_SHARE, FINETUNE_SHARE = 0.6, 0.3  # of the budget; the rest is checking
 MOST_EPOCHS = {"pretrain": 1600, "finetune": 100}
 WANTED_EPOCHS = 60  # of pre-training, for a larger model to be worth it
 BATCH, STEPS_AN_EPOCH = 32, 4
+FREE_SHARE = 0.7  # of the memory that is free, for what is estimated
 SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets no strong augmentation
 PRETRAINED_EPOCHS = 50  # from here on fine-tuning lets lower layers learn more slowly
 COPIES = ("exact-duplicates", "same-frames", "near-duplicates")  # findings of check
@@ -132,6 +133,7 @@ class TrainPlan:
         finetune_epochs: passes with labels.
         choices: each with its reason.
         batch_size: videos per optimiser step.
+        per_device_batch: those that fit into memory at once.
     """
 
     model: dict[str, Any]
@@ -140,6 +142,7 @@ class TrainPlan:
     finetune_epochs: int
     choices: tuple[Choice, ...]
     batch_size: int = BATCH
+    per_device_batch: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,7 +372,10 @@ def make_plan(
     )
     choices.append(Choice("batch", str(batch), why))
     first = epochs["pretrain"] if uses_pretraining else 0
-    return TrainPlan(model, stride, first, epochs["finetune"], tuple(choices), batch)
+    at_once = fitting_batch(config, batch, s.device)
+    if at_once < batch:
+        choices.append(Choice("at once", str(at_once), "what fits into the memory that is free; the rest is added up"))
+    return TrainPlan(model, stride, first, epochs["finetune"], tuple(choices), batch, at_once)
 
 
 def _config(size: tuple[str, int, int, int, int], settings: TrainSettings) -> VideoMAEConfig:
@@ -395,6 +401,38 @@ def _flops(config: VideoMAEConfig) -> tuple[float, float]:
     decoder = (config.decoder_hidden_size, config.decoder_num_hidden_layers, config.decoder_intermediate_size)
     pretraining = blocks(visible, width, depth, mlp) + blocks(tokens, *decoder)
     return 3 * pretraining, 3 * blocks(tokens, width, depth, mlp)
+
+
+def fitting_batch(config: VideoMAEConfig, batch_size: int, device: str) -> int:
+    """Return the largest part of a batch for which fine-tuning, which needs the most, fits into free memory."""
+    import torch
+
+    from videomae.models.videomae import VideoMAEForVideoClassification
+    from videomae.training.estimate import estimate
+
+    with torch.device("meta"):
+        model = VideoMAEForVideoClassification(config.replace(use_mean_pooling=True))
+        clip = torch.empty(1, config.num_frames, config.num_channels, *config.frame_size)
+        label = torch.zeros(1, dtype=torch.int64)
+    cost = estimate(model, lambda model: model(clip, labels=label).loss, half=False, ema=False)
+    free = FREE_SHARE * free_memory(device)
+    parts = [part for part in range(1, batch_size + 1) if batch_size % part == 0]
+    return max((part for part in parts if cost.memory(part) <= free), default=1)
+
+
+def free_memory(device: str) -> float:
+    """Return the bytes that are free on the device that training takes."""
+    import torch
+
+    from videomae.tasks.predict import choose_device
+
+    if choose_device("cpu" if device == "cpu" else None).type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if hasattr(os, "sysconf") else float("inf")
 
 
 def measure_speed(device: str) -> float:
@@ -463,7 +501,7 @@ def run_settings(
     def fit_to_plan(task: Any, epochs: int) -> Any:
         task.optim.lr = rate
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
-        task.run.epochs, task.run.batch_size = epochs, plan.batch_size
+        task.run.epochs, task.run.batch_size, task.run.per_device_batch = epochs, plan.batch_size, plan.per_device_batch
         task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
         task.clips.stride, task.clips.num_workers = plan.stride, s.num_workers
         return task

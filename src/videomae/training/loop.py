@@ -317,7 +317,8 @@ class _Trainer:
             raise VideoMAEError(
                 f"loss or gradient were not finite for {state.bad_in_row} steps in a row (now step {state.step}): "
                 "lower optim.lr, set optim.clip_grad (such as 1.0), warm up longer, or use run.precision = 'bf16' or "
-                "'float32' in place of 'fp16'. Weights are those before these steps; the checkpoints are intact"
+                "'float32' in place of 'fp16', in a run with another --out. Weights are those before these steps; the "
+                "checkpoints are intact"
             )
 
     def _accumulate(self, batches: Iterator[Batch]) -> tuple[float, int]:
@@ -373,10 +374,10 @@ class _Trainer:
                 figures = validate(self.model)
         self.model.train()
         log.write(state.step, figures)
-        if state.best_score is None or figures[self.job.score] > state.best_score:
-            state.best_step, state.best_score, state.waited = state.step, figures[self.job.score], 0
-        else:
-            state.waited += 1
+        score, best = figures[self.job.score], state.best_score
+        if best is None or score >= best:  # of equal ones the later, which has learnt for longer
+            state.best_step, state.best_score = state.step, score
+        state.waited = 0 if best is None or score > best else state.waited + 1
         self.sums.skip_pause()
 
     def _final_weights(self) -> dict[str, Tensor]:

@@ -106,7 +106,8 @@ class Manifest:
         if not chosen:
             raise DataError(
                 f"no video is in split {name!r}; this data has {list(self.splits) or 'no splits'}. "
-                "Add a 'split' column to the manifest, or draw one with `stratified_split` or `grouped_split`."
+                "Name one that is there ('all' evaluates on everything), add a column 'split' to the manifest, or draw "
+                "one with `stratified_split` or `grouped_split`."
             )
         return replace(self, samples=chosen)
 

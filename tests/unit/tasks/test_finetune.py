@@ -99,6 +99,13 @@ def test_the_attentive_probe_trains_its_query_and_leaves_the_encoder_alone(data,
         model.save_pretrained(tmp_path / "model.pth", family="v1")
 
 
+def test_an_attentive_probe_may_follow_a_fine_tuning(data, tmp_path):
+    first = run("finetune", data, tmp_path / "first", "--run.steps", "1")
+    again = options(data, "--init", str(first.model), "--run.steps", "1", "--head.train", "attentive")
+    probe = run("finetune", data, tmp_path / "probe", *again)
+    assert VideoMAEForVideoClassification.from_pretrained(probe.model).config.attentive_pooling
+
+
 def test_lora_ends_as_an_ordinary_model_with_another_encoder(data, pretrained, tmp_path):
     pytest.importorskip("peft")
     more = ("--head.train", "lora", "--head.lora-rank", "2", "--head.init-scale", "1", "--optim.lr", "0.05")

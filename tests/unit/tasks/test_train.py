@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from videomae import VideoMAEForVideoClassification
+from videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae.errors import CheckpointError, DataError
 from videomae.tasks import train
 from videomae.tasks.check import check
@@ -49,6 +49,18 @@ def test_the_run_directory_holds_result_model_and_report(settings, result):
     for part in ("Worst mistakes", "What pre-training learnt", "Faults of the data", "videomae train"):
         assert part in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_taken_in_parts(monkeypatch):
+    config = VideoMAEConfig.preset("tiny", image_size=64, num_frames=8)
+    parts = []
+    for free in (1.0, 2e8, 4e8, 1e15):
+        monkeypatch.setattr(train, "free_memory", lambda device, free=free: free)
+        parts.append(train.fitting_batch(config, 24, "cpu"))
+    assert parts[0] == 1
+    assert parts[-1] == 24
+    assert parts == sorted(parts)
+    assert len(set(parts)) > 2
 
 
 def test_every_choice_has_a_reason(result):
