@@ -13,7 +13,7 @@ from videomae.config import VideoMAEConfig
 from videomae.evaluation import Evaluation, VideoScores, plot_confusion
 from videomae.files import atomic_write
 from videomae.training.metrics_log import read_metrics
-from videomae.video.manifest import Manifest, read_manifest
+from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def worst_mistakes(evaluation: Evaluation) -> list[tuple[VideoScores, np.ndarray
 
 
 def _mistake(video: VideoScores, scores: np.ndarray, manifest: Manifest, evaluation: Evaluation) -> dict[str, Any]:
-    file = next(sample.file for sample in manifest if sample.path == video.path)
+    stretch = video.path, video.start, video.end
+    sample = next(sample for sample in manifest if (sample.path, sample.start, sample.end) == stretch)
     guess = int(scores.argmax())
     return {
         "path": Path(video.path).name,
@@ -132,16 +133,19 @@ def _mistake(video: VideoScores, scores: np.ndarray, manifest: Manifest, evaluat
         "guess": evaluation.classes[guess],
         "score": float(scores[guess]),
         "true_score": float(scores[video.label]),
-        "strip": _strip(file),
+        "strip": _strip(sample),
     }
 
 
-def _strip(file: Path) -> str:
-    """Return frames of a video beside each other, as a data URI."""
+def _strip(sample: Sample) -> str:
+    """Return frames of a video, or of its stretch, beside each other, as a data URI."""
     from PIL import Image
 
-    with VideoReader(file) as reader:
-        times = np.linspace(0, reader.num_frames - 1, MISTAKE_FRAMES).round().astype(int)
+    from videomae.video.dataset import stretch_of
+
+    with VideoReader(sample.file) as reader:
+        begin, end = stretch_of(sample, reader)
+        times = np.linspace(begin, end - 1, MISTAKE_FRAMES).round().astype(int)
         frames = [Image.fromarray(frame) for frame in reader.frames_at(times)]
     height = 96
     width = round(height * frames[0].width / frames[0].height)
@@ -165,16 +169,20 @@ def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
     from videomae.tasks.predict import Sampling, load_processor
     from videomae.tasks.pretrain import PretrainSettings
     from videomae.tasks.reconstruct import draw, load_pretrained, reconstruct
+    from videomae.video.dataset import stretch_of
 
     model = load_pretrained(pretrained, device="cpu").eval()
     processor = load_processor(pretrained, model.config)
     mask = with_recipe(PretrainSettings(Path(), Path()), folder / "pretrain/settings.toml").mask
-    sampling = Sampling.of(model.config)
+    choice = Sampling.of(model.config).choice
     test = manifest.split("test").samples
     chosen = [test[i] for i in np.linspace(0, len(test) - 1, min(RECONSTRUCTIONS, len(test))).round().astype(int)]
     pictures = []
     for number, sample in enumerate(chosen):
-        pixels = processor(sampling.read(sample.file)[0], return_tensors="pt").pixel_values
+        with VideoReader(sample.file) as reader:
+            begin, end = stretch_of(sample, reader)
+            frames = reader.frames_at(begin + choice(end - begin, video_fps=reader.fps)[0])
+        pixels = processor(list(frames), return_tensors="pt").pixel_values
         hidden = MASKS[mask.name](model.config.grid, mask.ratio, generator=torch.Generator().manual_seed(number))
         name = f"{Path(sample.path).name}, {mask.name} mask {mask.ratio:g}"
         pictures.append(_picture(draw(reconstruct(model, pixels, hidden), title=name)))

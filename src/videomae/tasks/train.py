@@ -22,7 +22,7 @@ import tyro
 from videomae.config import VideoMAEConfig
 from videomae.errors import CheckpointError, DataError
 from videomae.evaluation import Evaluation
-from videomae.files import write_json
+from videomae.files import atomic_write, write_json
 from videomae.settings import with_recipe
 from videomae.tasks.check import CheckReport, check
 from videomae.tasks.finetune import FinetuneSettings, finetune
@@ -213,7 +213,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     if done.model is None:
         return TrainResult(None, None, None, plan, seconds)
     model = s.out / "model"
-    shutil.copytree(done.model, model, dirs_exist_ok=True)
+    shutil.copytree(done.model, model, dirs_exist_ok=True, copy_function=_copy_whole)
     evaluation = timed("evaluate", lambda: _evaluate(s, plan, manifest_file, model))
     from videomae.tasks.report import write_report
 
@@ -581,6 +581,12 @@ def _claim(settings: TrainSettings) -> None:
         raise CheckpointError(
             f"cannot write to {settings.out} ({error}): correct the rights, or name another --out"
         ) from error
+
+
+def _copy_whole(source: str, target: str) -> None:
+    """Copy a file so that it is there whole or not at all."""
+    with atomic_write(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _evaluate(settings: TrainSettings, plan: TrainPlan, manifest: Path, model: Path) -> Evaluation:

@@ -140,7 +140,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         """Read the frames of all clips at once: (clips, T, C, H, W) uint8, a view of (clips, T, H, W, C)."""
         threads = self.threads or (1 if get_worker_info() else None)
         with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
-            begin, end = _stretch(sample, reader)
+            begin, end = stretch_of(sample, reader)
             draws = [rng] * self.clips_per_video if self.training else [None]
             chosen = [self.sampling(end - begin, video_fps=reader.fps, generator=draw) for draw in draws]
             indices = begin + np.concatenate(chosen)  # (clips, T)
@@ -383,7 +383,7 @@ def _draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
 
 
-def _stretch(sample: Sample, reader: VideoReader) -> tuple[int, int]:
+def stretch_of(sample: Sample, reader: VideoReader) -> tuple[int, int]:
     """Return the first frame of the sample's stretch of time, and the one after its last."""
     if sample.start is None and sample.end is None:
         return 0, reader.num_frames
