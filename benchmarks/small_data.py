@@ -17,6 +17,7 @@ Further options of the two commands follow ``--pretrain`` and ``--finetune`` as 
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -28,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 
+from videomae.settings import with_recipe
+from videomae.tasks.pretrain import PretrainSettings
 from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import write_video
@@ -42,10 +45,12 @@ MASKS = {
 }
 
 
-# Of a model that starts from random weights; those of the recipe pretrain-small-data.
-SIZES = [
-    "--model.preset", "tiny", "--model.image-size", 32, "--model.patch-size", 8, "--model.num-frames", 16,
-    "--model.tubelet-size", 4,
+RECIPE = with_recipe(PretrainSettings(Path(), Path()), "pretrain-small-data")
+# A model that starts from random weights has the sizes of the recipe, and learns in all layers alike.
+FROM_SCRATCH = [
+    *(word for name, value in dataclasses.asdict(RECIPE.model).items() if value is not None
+      for word in (f"--model.{name.replace('_', '-')}", str(value))),
+    "--optim.layer-decay", "1",
 ]  # fmt: skip
 
 
@@ -68,7 +73,8 @@ def cut_blank(data: Path, out: Path) -> Manifest:
         box = (round(x - half), round(y - half), round(x + half), round(y + half))
         small = [Image.fromarray(frame).crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for frame in frames]
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_video(target, np.stack([np.asarray(picture) for picture in small]), fps=round(fps))
+        pictures = np.stack([np.asarray(picture) for picture in small])
+        write_video(target, pictures, fps=round(fps), key_frame_distance=1)  # a clip takes every fourth frame
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, manifest))
@@ -130,7 +136,7 @@ class Runs:
         """Return what evaluate says of a fine-tuned model on the split "test"."""
         out = self.work / name
         if not (out / "model").exists():
-            start = ["--init", init] if init else [*SIZES, *statistics_options(data)]
+            start = ["--init", init] if init else [*FROM_SCRATCH, *statistics_options(data)]
             self.videomae(
                 "finetune", data, "--out", out, "--recipe", "finetune-small-data", "--clips.num-workers", 0,
                 "--run.seed", seed, *start, *shlex.split(self.options.finetune),
