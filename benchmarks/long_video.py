@@ -28,8 +28,8 @@ from videomae.video.synthetic import MOTIONS, motion_video
 FPS, SECONDS = 16, 4  # of a piece
 EXCERPTS = 12  # of each clip, to train on
 TRAINING = (
-    "--model.preset tiny --model.image-size 64 --model.patch-size 16 --model.num-frames 8 --recipe finetune-tiny "
-    "--run.epochs 30 --run.batch-size 6 --optim.warmup-epochs 2 --clips.num-workers 0 --run.validate-every 100"
+    "--model.preset tiny --model.image-size 64 --model.patch-size 16 --model.num-frames 8 --clips.num-workers 0 "
+    "--recipe finetune-small-data --clips.stride 2 --optim.layer-decay 1 --run.batch-size 6"
 )
 
 Piece = tuple[str, Iterable[np.ndarray]]  # label, frames
