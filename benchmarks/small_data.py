@@ -6,7 +6,7 @@
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
-recipes pretrain-small-data and finetune-small-data). ``masks`` compares tube 0.9, tube 0.75, random 0.9 and frame at
+recipes pretrain-small-data and finetune-small-data). ``masks`` compares tube, random and frame masks at
 equal steps, ``sources`` pre-training on DATA's own videos and on OTHER's, both by probes of the features. ``folds``
 cross-validates by source (the column "group") with and without pre-training on all videos unlabelled. Every run is a
 run directory of ``videomae pretrain`` and ``videomae finetune`` under WORK; the same command goes on where it was
@@ -17,6 +17,7 @@ Further options of the two commands follow ``--pretrain`` and ``--finetune`` as 
 """
 
 import argparse
+import csv
 import dataclasses
 import json
 import os
@@ -28,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from videomae.settings import with_recipe
 from videomae.tasks.pretrain import PretrainSettings
@@ -41,7 +43,7 @@ MASKS = {
     "tube 0.75": "--mask.name tube --mask.ratio 0.75",
     "random 0.9": "--mask.name random --mask.ratio 0.9",
     "frame 0.75": "--mask.name frame --mask.ratio 0.75",
-    "tube 0.5": "--mask.name tube --mask.ratio 0.5",
+    "random 0.5": "--mask.name random --mask.ratio 0.5",
 }
 
 
@@ -164,11 +166,35 @@ def statistics_options(data: Path) -> list[object]:
 
 def report(title: str, results: list[dict]) -> None:
     tops = [100 * result["top1"] for result in results]
-    spread = statistics.stdev(tops) if len(tops) > 1 else float("nan")
+    mean, spread = statistics.mean(tops), statistics.stdev(tops) if len(tops) > 1 else float("nan")
+    half = stats.t.ppf(0.975, len(tops) - 1) * spread / len(tops) ** 0.5
     print(
-        f"{title:34} top-1 {statistics.mean(tops):5.1f} % +- {spread:.1f}  ({', '.join(f'{t:.1f}' for t in tops)})",
+        f"{title:34} top-1 {mean:5.1f} % +- {spread:.1f}, 95 % interval of the mean {mean - half:.1f} to "
+        f"{mean + half:.1f}  ({', '.join(f'{t:.1f}' for t in tops)})",
         flush=True,
     )
+
+
+def videos_right(folder: Path) -> np.ndarray:
+    """Return which videos an evaluation found right, (V,) bool."""
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
+
+
+def report_difference(before: np.ndarray, after: np.ndarray, *, resamples: int = 10_000) -> None:
+    """Print by how much the second way is better, from (S, V) bool of seeds and videos, the same videos in both.
+
+    The interval is that of a bootstrap which draws the seeds of each way and the videos, both with replacement.
+    """
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(resamples):
+        videos = rng.integers(before.shape[1], size=before.shape[1])
+        ways = (way[rng.integers(len(way), size=len(way))][:, videos].mean() for way in (before, after))
+        gains.append(-np.subtract(*ways))
+    low, high = 100 * np.quantile(gains, [0.025, 0.975])
+    gain = 100 * (after.mean() - before.mean())
+    print(f"{'difference':34} {gain:+.1f} points, 95 % interval over seeds and videos {low:+.1f} to {high:+.1f}")
 
 
 def report_probe(title: str, result: dict) -> None:
@@ -191,6 +217,10 @@ def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
         alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(options.seeds)]
         report("fine-tuning only", [future.result() for future in alone])
         report("pre-training, then fine-tuning", [future.result() for future in after])
+    report_difference(*(
+        np.stack([videos_right(runs.work / f"{name}-{seed}") for seed in range(options.seeds)])
+        for name in ("scratch", "finetune")
+    ))  # fmt: skip
 
 
 def masks(runs: Runs, data: Path, options: argparse.Namespace) -> None:

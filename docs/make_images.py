@@ -2,8 +2,8 @@
 
 Usage: ``videomae quickstart --out RUN && python docs/make_images.py RUN``
 
-The quickstart pre-trains for half a minute, too short to reconstruct anything: this script pre-trains for longer on the
-same videos (a quarter of an hour on two cores), in smaller patches and without normalising their pixels.
+The quickstart pre-trains for half a minute, too short to reconstruct anything: this script pre-trains a smaller model
+for longer on the same videos (some ten minutes), in smaller patches and without normalising their pixels.
 """
 
 import sys
@@ -17,8 +17,8 @@ from videomae.video.synthetic import MOTIONS, motion_video, write_video
 IMAGES = Path(__file__).parent / "images"
 SECONDS = 6  # of each motion in the long video
 LONGER = (
-    "--recipe pretrain-tiny --model.norm-pix-loss False --mask.ratio 0.75 --run.steps 1200 --run.batch-size 16 "
-    "--clips.num-workers 0"
+    "--recipe pretrain-small-data --run.steps 4000 --run.batch-size 8 --clips.stride 1.5 "
+    "--clips.augmentations-per-clip 1 --clips.num-workers 0"
 )
 
 
@@ -43,7 +43,8 @@ def main(run: Path) -> None:
          "--plot", str(IMAGES / "timeline.png"))  # fmt: skip
     if not pretrained.exists():
         draw("pretrain", str(run / "videos.csv"), "--out", str(run / "long"), *LONGER.split())
-    draw("reconstruct", moving, "--model", str(pretrained), "--ratio", "0.75", "--out", str(IMAGES / "reconstruct.png"))
+    draw("reconstruct", moving, "--model", str(pretrained), "--mask", "random", "--ratio", "0.5",
+         "--out", str(IMAGES / "reconstruct.png"))  # fmt: skip
     draw("explain", moving, "--model", classifier, "--out", str(IMAGES / "explain.png"))
     index = str(work / "index")
     draw("embed", str(run / "videos.csv"), "--model", classifier, "--out", index)

@@ -60,9 +60,17 @@ def motion_video(motion: str, *, rng: np.random.Generator, num_frames: int = 32,
 
 
 def write_video(path: str | Path, frames: np.ndarray, *, fps: int = 16, key_frame_distance: int = 12) -> None:
-    """Encode (T, H, W, 3) uint8 frames as an H.264 file; height and width must be even."""
+    """Encode (T, H, W, 3) uint8 frames as an H.264 file; height and width must be even.
+
+    Args:
+        path: where; an existing file is replaced.
+        frames: pixels.
+        fps: frames per second.
+        key_frame_distance: frames from one that decodes by itself to the next, at most; 1 makes all of them such.
+    """
     with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "20", "g": str(key_frame_distance)})
+        options = {"crf": "20", "g": str(key_frame_distance)}
+        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
