@@ -1,6 +1,6 @@
 """Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
 
-    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--jobs 2]
+    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 6] [--jobs 2]
     python benchmarks/small_data.py masks DATA --out WORK
     python benchmarks/small_data.py sources DATA OTHER --out WORK
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
@@ -208,18 +208,19 @@ def report_probe(title: str, result: dict) -> None:
 def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     cut_blank(data, runs.work / "data")
     manifest = runs.work / "data" / "manifest.csv"
+    number_alone = max(options.seeds, options.alone)
 
     def pretrained(seed: int) -> dict:
         return runs.finetune(f"finetune-{seed}", manifest, seed, runs.pretrain(f"pretrain-{seed}", manifest, seed))
 
     with ThreadPoolExecutor(options.jobs) as pool:
         after = [pool.submit(pretrained, seed) for seed in range(options.seeds)]
-        alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(options.seeds)]
+        alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(number_alone)]
         report("fine-tuning only", [future.result() for future in alone])
         report("pre-training, then fine-tuning", [future.result() for future in after])
     report_difference(*(
-        np.stack([videos_right(runs.work / f"{name}-{seed}") for seed in range(options.seeds)])
-        for name in ("scratch", "finetune")
+        np.stack([videos_right(runs.work / f"{name}-{seed}") for seed in range(number)])
+        for name, number in (("scratch", number_alone), ("finetune", options.seeds))
     ))  # fmt: skip
 
 
@@ -283,6 +284,7 @@ def main() -> None:
     parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--alone", type=int, default=0, help="seeds of fine-tuning only, where more are wanted")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--pretrain", default="", help="further options of videomae pretrain")
