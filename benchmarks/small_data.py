@@ -1,16 +1,17 @@
 """Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
 
     python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 6] [--jobs 2]
+    python benchmarks/small_data.py pixels DATA --out WORK
     python benchmarks/small_data.py masks DATA --out WORK
     python benchmarks/small_data.py sources DATA OTHER --out WORK
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
-recipes pretrain-small-data and finetune-small-data). ``masks`` compares tube, random and frame masks at
-equal steps, ``sources`` pre-training on DATA's own videos and on OTHER's, both by probes of the features. ``folds``
-cross-validates by source (the column "group") with and without pre-training on all videos unlabelled. Every run is a
-run directory of ``videomae pretrain`` and ``videomae finetune`` under WORK; the same command goes on where it was
-stopped.
+recipes pretrain-small-data and finetune-small-data). ``pixels`` classifies small frames as they are, for comparison.
+``masks`` compares tube, random and frame masks at equal steps, ``sources`` pre-training on DATA's own videos and on
+OTHER's, both by probes of the features. ``folds`` cross-validates by source (the column "group") with and without
+pre-training on all videos unlabelled. Every run is a run directory of ``videomae pretrain`` and ``videomae finetune``
+under WORK; the same command goes on where it was stopped.
 
 Videos are first cut to the square around where nearly all of what is not black lies, and made 56 pixels wide and high.
 Further options of the two commands follow ``--pretrain`` and ``--finetune`` as one quoted text each.
@@ -224,6 +225,31 @@ def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     ))  # fmt: skip
 
 
+def pixels(runs: Runs, data: Path, options: argparse.Namespace) -> None:
+    """Print how far a support vector machine gets on small grey frames, for comparison."""
+    from PIL import Image
+    from sklearn.svm import SVC
+
+    manifest = cut_blank(data, runs.work / "data")
+
+    def clip(sample: Sample, size: int) -> np.ndarray:
+        with VideoReader(sample.file) as reader:
+            frames = reader.frames_at(np.linspace(0, reader.num_frames - 1, 16).round().astype(int))
+        small = [
+            Image.fromarray(frame).convert("L").resize((size, size), Image.Resampling.BILINEAR) for frame in frames
+        ]
+        return np.stack([np.asarray(picture, np.float32) / 255 for picture in small]).ravel()
+
+    for size in (8, 16):
+        vectors, labels = {}, {}
+        for split in ("train", "test"):
+            samples = manifest.split(split)
+            vectors[split] = np.stack([clip(sample, size) for sample in samples])
+            labels[split] = np.array([sample.label for sample in samples])
+        right = SVC(C=10).fit(vectors["train"], labels["train"]).predict(vectors["test"]) == labels["test"]
+        print(f"support vector machine on 16 frames of {size} x {size} pixels: top-1 {100 * right.mean():.1f} %")
+
+
 def masks(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     cut_blank(data, runs.work / "data")
     manifest = runs.work / "data" / "manifest.csv"
@@ -279,7 +305,7 @@ def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("seeds", "masks", "sources", "folds"))
+    parser.add_argument("what", choices=("seeds", "pixels", "masks", "sources", "folds"))
     parser.add_argument("data", type=Path)
     parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
