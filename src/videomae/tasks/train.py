@@ -515,6 +515,8 @@ def run_settings(
     seen = plan.finetune_epochs * sum(sample.split == "train" for sample in read_manifest(manifest))
     recipe = "finetune-small-data" if seen < SHORT_RUN else "finetune-tiny"
     second = with_recipe(FinetuneSettings(data=manifest, out=s.out / "finetune"), recipe)
+    if seen < SHORT_RUN:  # the recipe's crops are for a thousand steps and more: nearly whole ones are learnt faster
+        second.augment.area, second.clips.stride_jitter = (0.85, 1.0), 0.1
     if first is not None:
         second.init = str(first.out / "model")
     elif s.init is not None:
