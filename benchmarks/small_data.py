@@ -287,8 +287,10 @@ def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     everything = runs.work / "data" / "manifest.csv"
     manifests = []
     for number, fold in enumerate(cut.grouped_folds(options.folds, seed=0)):
+        # As "val" the weights would be chosen by the videos that they are measured on.
+        samples = [dataclasses.replace(sample, split="test" if sample.split == "val" else "train") for sample in fold]
         manifests.append(runs.work / "data" / f"fold-{number}.csv")
-        fold.to_csv(manifests[-1])
+        Manifest(tuple(samples), fold.classes, fold.root).to_csv(manifests[-1])
     model = runs.pretrain("pretrain", everything, 0)
 
     def one(job: tuple[int, Path | None]) -> dict:
