@@ -129,7 +129,9 @@ class VideoDataset(Dataset[dict[str, Any]]):
     def _read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         clips = [clip for clip in self._decode(self.samples[index], rng) for _ in range(self.augmentations_per_clip)]
         # NumPy reorders the axes of a clip that is stored as (T, H, W, C) in half of torch's time.
-        pixels = np.ascontiguousarray(np.concatenate([self._transform(clip, rng).numpy() for clip in clips]))
+        parts = [self._transform(clip, rng).numpy() for clip in clips]
+        pixels = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+        np.concatenate(parts, out=pixels)
         item = self._about(index) | {"pixel_values": torch.from_numpy(pixels)}
         if self.mask is not None:
             generators = [torch.Generator().manual_seed(_draw_seed(rng)) for _ in item["pixel_values"]]

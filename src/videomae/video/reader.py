@@ -11,6 +11,8 @@ import math
 import operator
 import os
 import sys
+import threading
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -267,6 +269,67 @@ def _gather(video: "_PyAV", indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.empty((0, video.look().height, video.look().width, 3), np.uint8) if frames is None else frames
 
 
+class _Index(NamedTuple):
+    """Which packet of a file is which frame.
+
+    Attributes:
+        stamps: of each frame, rising.
+        positions: of each frame's packet in the file.
+        spare: ranks of the frames that no other frame refers to.
+        keys: (position, rank) of the key frames, by position.
+        decode_stamps: when each key frame is to be decoded, by rank.
+        first_packet: its stamp and size.
+        last_duration: of the last frame, in the units of the stamps.
+    """
+
+    stamps: "array[int]"
+    positions: "array[int]"
+    spare: "array[int]"
+    keys: list[tuple[int, int]]
+    decode_stamps: dict[int, int | None]
+    first_packet: tuple[int | None, int]
+    last_duration: int | None
+
+
+class _Indices(threading.local):
+    """The indices of the files that a thread opened last: to read a small video's packets takes as long as six frames.
+
+    A file is known by where it lies on its disk, its size and when it was written.
+    """
+
+    def __init__(self, *, max_frames: int) -> None:
+        self._max_frames = max_frames
+        self._num_frames = 0
+        self._kept: dict[tuple[int, ...], _Index] = {}  # the one used last at the end
+
+    def get(self, state: tuple[int, ...] | None) -> _Index | None:
+        return None if state is None else self._kept.get(state)
+
+    def put(self, state: tuple[int, ...], index: _Index) -> None:
+        """Keep an index as the one used last, and drop those not used for longest where there are too many."""
+        self._drop(state)
+        self._kept[state] = index
+        self._num_frames += len(index.stamps)
+        while self._num_frames > self._max_frames:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, state: tuple[int, ...]) -> None:
+        if state in self._kept:
+            self._num_frames -= len(self._kept.pop(state).stamps)
+
+
+_INDICES = _Indices(max_frames=1 << 19)  # about 10 MB
+
+
+def _state_of(source: str | BinaryIO | None) -> tuple[int, ...] | None:
+    """Return what changes when a file does, or None for what is no file."""
+    try:
+        status = os.stat(source) if isinstance(source, str) else None
+    except OSError:
+        return None
+    return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 class _PyAV:
     """One video stream, decoded by PyAV (FFmpeg).
 
@@ -297,7 +360,6 @@ class _PyAV:
         self._walk: Iterator[tuple[int, VideoFrame]]
         self._position: int
         self._forget_position()
-        self._spare: list[int] = []  # ranks of the frames that no other frame refers to
         self._unwanted: frozenset[int] = frozenset()  # those of them that need not be decoded now
         self._left_out: set[int] = set()  # those that were not, on the way from the last key frame
         self._is_trusted = True  # are all packets' stamps those of the frames that come out?
@@ -355,7 +417,7 @@ class _PyAV:
         self.codec = self._stream.codec_context.codec.canonical_name
         self.stated_rate = float(self._stream.average_rate or self._stream.guessed_rate or 1)
 
-        self._index_packets()
+        self._index()
         if self._truncate or not self._is_trusted:
             self._index_by_decoding()
 
@@ -380,9 +442,24 @@ class _PyAV:
 
     # ---- which packet is which frame
 
-    def _index_packets(self) -> None:
-        """Learn the frames' stamps and the key frames from the packets, without decoding."""
+    def _index(self) -> None:
+        """Learn the frames' stamps and the key frames, from the packets or from what they were when last read."""
+        state = _state_of(self._source)
+        index = _INDICES.get(state) or self._index_packets()
+        if index is None:
+            self._is_trusted = False
+            return
+        if state is not None:
+            _INDICES.put(state, index)
+        self._stamps, self._positions, self._spare = index.stamps, index.positions, index.spare
+        self._keys, self._decode_stamps, self._first_packet = index.keys, index.decode_stamps, index.first_packet
+        self.times = self._seconds(self._stamps)
+        self.last_duration = float(self._seconds([index.last_duration])[0]) if index.last_duration else None
+
+    def _index_packets(self) -> "_Index | None":
+        """Read all packets without decoding them; None where their stamps are visibly not those of the frames."""
         rows = []
+        is_whole = True
         extradata, is_vp8 = self._extradata_of_avc(), self.codec == "vp8"
         try:
             for packet in self._container.demux(self._stream):
@@ -393,16 +470,16 @@ class _PyAV:
                     flags = packet.is_keyframe, shown, packet.is_corrupt, spare
                     rows.append((stamp, packet.dts, packet.duration, size, *flags))
         except av.FFmpegError:
-            self._is_trusted = False  # decoding will meet the same damage, and tell
+            is_whole = False  # decoding will meet the same damage, and tell
         if not rows:
             raise VideoError(f"{self.name} must hold at least one frame, but holds none. Copy or download it again.")
 
-        pts, self._decode_stamps, durations, sizes, is_key, is_shown, is_corrupt, is_spare = zip(*rows, strict=True)
+        pts, decode_stamps, durations, sizes, is_key, is_shown, is_corrupt, is_spare = zip(*rows, strict=True)
         self._first_packet = pts[0], sizes[0]
         smallest = SMALLEST_MPEG4_PICTURE if self.codec == "mpeg4" else 1
-        if None in pts or any(is_corrupt) or min(sizes) < smallest or not is_key[0] or not any(is_shown):
-            self._is_trusted = False
-            return
+        is_sound = not (None in pts or any(is_corrupt) or min(sizes) < smallest)
+        if not (is_whole and is_sound and is_key[0] and any(is_shown)):
+            return None
         positions = np.flatnonzero(is_shown)
         stamps = np.array(pts, np.int64)[positions]
         order = np.argsort(stamps)
@@ -410,16 +487,17 @@ class _PyAV:
         # Frames are reordered, but their stamps are not: these must be stamps of decoding.
         are_unordered = self._stream.codec_context.has_b_frames and (np.diff(stamps) > 0).all()
         if not are_unique or are_unordered or pts[0] > stamps.min():
-            self._is_trusted = False
-            return
-        self._stamps: list[int] = stamps[order].tolist()
-        self._positions: list[int] = positions[order].tolist()  # of each frame's packet in the file
-        self._keys = [(position, rank) for rank, position in enumerate(self._positions) if is_key[position]]
-        self._keys.sort()
-        self._spare = [rank for rank, position in enumerate(self._positions) if is_spare[position]]
-        self.times = self._seconds(self._stamps)
-        last_duration = durations[self._positions[-1]]
-        self.last_duration = float(self._seconds([last_duration])[0]) if last_duration else None
+            return None
+        places = positions[order].tolist()
+        return _Index(
+            stamps=array("q", stamps[order].tolist()),
+            positions=array("q", places),
+            spare=array("q", [rank for rank, position in enumerate(places) if is_spare[position]]),
+            keys=sorted((position, rank) for rank, position in enumerate(places) if is_key[position]),
+            decode_stamps={rank: decode_stamps[i] for rank, i in enumerate(places) if is_key[i]},
+            first_packet=self._first_packet,
+            last_duration=durations[places[-1]],
+        )
 
     def _extradata_of_avc(self) -> bytes | None:
         """Return the header of H.264 in MP4 or Matroska, whose packets tell if other frames refer to theirs, else None.
@@ -450,7 +528,7 @@ class _PyAV:
         self.last_duration = None
         return None
 
-    def _seconds(self, stamps: list[int]) -> NDArray[np.float64]:
+    def _seconds(self, stamps: Sequence[int]) -> NDArray[np.float64]:
         time_base = self._stream.time_base or Fraction(1)  # every demuxer sets one
         return np.asarray(stamps, np.float64) * time_base.numerator / time_base.denominator
 
@@ -553,7 +631,7 @@ class _PyAV:
             return self._packets_from_start()
         position = self._positions[entry]
         # Some containers are searched by the time of showing (MP4, Matroska), some by that of decoding (MPEG-TS, AVI).
-        for stamp in (self._stamps[entry], self._decode_stamps[position]):
+        for stamp in (self._stamps[entry], self._decode_stamps[entry]):
             with suppress(av.FFmpegError):
                 if stamp is None:
                     continue

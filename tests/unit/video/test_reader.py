@@ -114,6 +114,37 @@ def test_frames_are_those_of_a_plain_decode(name, tmp_path, counted_decodings):
             np.testing.assert_array_equal(reader.times, sorted(times))
         assert (np.diff(reader.times) > 0).all()
     assert bool(counted_decodings) == (name in DECODED_FROM_THE_START)
+    with VideoReader(path) as again:  # by what is remembered of the file
+        check_every_way_to_read(again, expected)
+        np.testing.assert_array_equal(again.times, reader.times)
+        assert (again.fps, again.duration) == (reader.fps, reader.duration)
+
+
+@pytest.fixture
+def indexed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files whose packets were read; nothing is remembered yet."""
+    names = []
+    read = reader_module._PyAV._index_packets
+    monkeypatch.setattr(reader_module, "_INDICES", reader_module._Indices(max_frames=150))
+    monkeypatch.setattr(reader_module._PyAV, "_index_packets", lambda video: (names.append(video.name), read(video))[1])
+    return names
+
+
+def test_packets_of_a_file_are_read_once_until_it_changes(video, indexed):
+    for _ in range(3):
+        VideoReader(video).close()
+    assert len(indexed) == 1
+    write_video(video, moving_square(40, seed=1), b_frames=3)
+    with VideoReader(video) as reader:
+        np.testing.assert_array_equal(reader.frames_at(range(40)), decode_in_sequence(video)[0])
+    assert len(indexed) == 2
+
+
+def test_what_is_remembered_of_files_is_bounded(tmp_path, indexed):
+    files = [write_video(tmp_path / f"{number}.mp4", moving_square(60)) for number in range(3)]
+    for file in (files[0], files[1], files[0], files[2], files[0], files[1]):  # two of them fit in
+        VideoReader(file).close()
+    assert indexed == [str(files[number]) for number in (0, 1, 2, 1)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
