@@ -176,10 +176,10 @@ def report(title: str, results: list[dict]) -> None:
     )
 
 
-def videos_right(folder: Path) -> np.ndarray:
-    """Return which videos an evaluation found right, (V,) bool."""
+def right_by_path(folder: Path) -> dict[str, bool]:
+    """Return which videos an evaluation found right."""
     with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
+        return {row["path"]: row["label"] == row["predicted"] for row in csv.DictReader(file)}
 
 
 def report_difference(before: np.ndarray, after: np.ndarray, *, resamples: int = 10_000) -> None:
@@ -196,6 +196,25 @@ def report_difference(before: np.ndarray, after: np.ndarray, *, resamples: int =
     low, high = 100 * np.quantile(gains, [0.025, 0.975])
     gain = 100 * (after.mean() - before.mean())
     print(f"{'difference':34} {gain:+.1f} points, 95 % interval over seeds and videos {low:+.1f} to {high:+.1f}")
+
+
+def report_by_source(right: dict[str, dict[str, bool]], source_of: dict[str, str], *, resamples: int = 10_000) -> None:
+    """Print the accuracy of two ways over all videos, and the difference, with intervals that draw sources anew.
+
+    Videos of one source resemble each other: to draw single ones would make the intervals too narrow.
+    """
+    before, after = (np.array([way[path] for path in source_of]) for way in right.values())
+    sources = {source: number for number, source in enumerate(dict.fromkeys(source_of.values()))}
+    member = np.array([sources[source] for source in source_of.values()])
+    counts = np.bincount(member)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(sources), size=(resamples, len(sources)))
+    totals = counts[draws].sum(axis=1)
+    for title, worth in (("alone", before), ("after", after), ("difference", after.astype(int) - before)):
+        drawn = np.bincount(member, worth)[draws].sum(axis=1) / totals
+        low, high = 100 * np.quantile(drawn, [0.025, 0.975])
+        unit = "points" if title == "difference" else f"% ({worth.sum()} of {len(worth)})"
+        print(f"{title:34} {100 * worth.mean():.1f} {unit}, 95 % interval over sources {low:.1f} to {high:.1f}")
 
 
 def report_probe(title: str, result: dict) -> None:
@@ -220,7 +239,7 @@ def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
         report("fine-tuning only", [future.result() for future in alone])
         report("pre-training, then fine-tuning", [future.result() for future in after])
     report_difference(*(
-        np.stack([videos_right(runs.work / f"{name}-{seed}") for seed in range(number)])
+        np.array([list(right_by_path(runs.work / f"{name}-{seed}").values()) for seed in range(number)])
         for name, number in (("scratch", number_alone), ("finetune", options.seeds))
     ))  # fmt: skip
 
@@ -286,11 +305,9 @@ def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
     cut = cut_blank(data, runs.work / "data")
     everything = runs.work / "data" / "manifest.csv"
     manifests = []
-    for number, fold in enumerate(cut.grouped_folds(options.folds, seed=0)):
-        # As "val" the weights would be chosen by the videos that they are measured on.
-        samples = [dataclasses.replace(sample, split="test" if sample.split == "val" else "train") for sample in fold]
+    for number, fold in enumerate(cut.grouped_folds(options.folds, seed=0, held_out="test")):
         manifests.append(runs.work / "data" / f"fold-{number}.csv")
-        Manifest(tuple(samples), fold.classes, fold.root).to_csv(manifests[-1])
+        fold.to_csv(manifests[-1])
     model = runs.pretrain("pretrain", everything, 0)
 
     def one(job: tuple[int, Path | None]) -> dict:
@@ -299,10 +316,17 @@ def folds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
 
     with ThreadPoolExecutor(options.jobs) as pool:
         for title, init in {"fine-tuning only": None, "pre-training on all, unlabelled": model}.items():
-            results = list(pool.map(one, [(number, init) for number in range(options.folds)]))
-            report(title, results)
-            right = round(sum(result["top1"] * result["num_videos"] for result in results))
-            print(f"  all folds together: {right} of {sum(result['num_videos'] for result in results)} right")
+            report(f"{title}, by folds", list(pool.map(one, [(number, init) for number in range(options.folds)])))
+
+    source_of = {sample.path: sample.group or sample.path for sample in cut}
+    right = {}
+    for way in ("alone", "after"):
+        right[way] = {
+            path: is_right
+            for number in range(options.folds)
+            for path, is_right in right_by_path(runs.work / f"{way}-{number}").items()
+        }
+    report_by_source(right, source_of)
 
 
 def main() -> None:

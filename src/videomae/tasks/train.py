@@ -41,7 +41,7 @@ MOST_EPOCHS = {"pretrain": 1600, "finetune": 100}
 WANTED_EPOCHS = 60  # of pre-training, for a larger model to be worth it
 BATCH, STEPS_AN_EPOCH = 32, 4
 FREE_SHARE = 0.7  # of the memory that is free, for what is estimated
-SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets no strong augmentation
+SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets hardly any augmentation
 PRETRAINED_EPOCHS = 50  # from here on fine-tuning lets lower layers learn more slowly
 COPIES = ("exact-duplicates", "same-frames", "near-duplicates")  # findings of check
 
@@ -513,10 +513,8 @@ def run_settings(
         first.clips.augmentations_per_clip = 1  # an epoch of the plan is one clip of each video
         first = fit_to_plan(first, plan.pretrain_epochs)
     seen = plan.finetune_epochs * sum(sample.split == "train" for sample in read_manifest(manifest))
-    recipe = "finetune-small-data" if seen < SHORT_RUN else "finetune-tiny"
+    recipe = "finetune-short" if seen < SHORT_RUN else "finetune-tiny"
     second = with_recipe(FinetuneSettings(data=manifest, out=s.out / "finetune"), recipe)
-    if seen < SHORT_RUN:  # the recipe's crops are for a thousand steps and more: nearly whole ones are learnt faster
-        second.augment.area, second.clips.stride_jitter = (0.85, 1.0), 0.1
     if first is not None:
         second.init = str(first.out / "model")
     elif s.init is not None:

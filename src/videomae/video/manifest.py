@@ -165,18 +165,19 @@ class Manifest:
         """
         return self._with_splits(_assign(self.samples, shares, seed=seed, keys=_group_keys(self.samples)))
 
-    def grouped_folds(self, k: int, *, seed: int) -> list["Manifest"]:
+    def grouped_folds(self, k: int, *, seed: int, held_out: str = "val") -> list["Manifest"]:
         """Cut the videos into ``k`` folds for cross-validation, every group within one fold.
 
         Returns:
-            ``k`` manifests of all videos; in the i-th, fold i is the split "val" and the others are "train".
+            ``k`` manifests of all videos; in the i-th, fold i is the split ``held_out`` and the others are "train".
+            Call it "test" to measure on it: by a split "val", fine-tuning chooses its best weights.
 
         Raises:
             DataError: if there are fewer groups than folds.
         """
         shares = {str(i): 1 / k for i in range(k)}
         folds = _assign(self.samples, shares, seed=seed, keys=_group_keys(self.samples))
-        return [self._with_splits(["val" if fold == str(i) else "train" for fold in folds]) for i in range(k)]
+        return [self._with_splits([held_out if fold == str(i) else "train" for fold in folds]) for i in range(k)]
 
     def to_csv(self, path: str | Path) -> None:
         """Write the manifest as CSV, with every extra column; the file appears whole or not at all.
