@@ -20,7 +20,17 @@ import numpy as np
 import tyro
 
 from videomae.files import atomic_write, write_json
-from videomae.video.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding, find_problems, label_of
+from videomae.video.findings import (
+    ERROR,
+    NOTE,
+    SEVERITIES,
+    WARNING,
+    Finding,
+    find_problems,
+    frames_of,
+    label_of,
+    no_frame_between,
+)
 from videomae.video.inspect import VideoFacts, inspect_videos
 from videomae.video.manifest import Manifest, Sample, read_manifest
 
@@ -96,9 +106,15 @@ class CheckReport:
 
     @cached_property
     def unreadable(self) -> dict[str, str]:
-        """Path in the manifest and reason of every video of which no frame can be read."""
-        facts = ((sample.path, self.facts[sample.file]) for sample in self.manifest)
-        return {path: fact.reason or "" for path, fact in facts if fact.problem}
+        """Path in the manifest and reason of every video of which no frame, or none of its stretch, can be read."""
+        reasons = {}
+        for sample in self.manifest:
+            video = self.facts[sample.file]
+            if video.problem:
+                reasons[sample.path] = video.reason or ""
+            elif not frames_of(sample, video):
+                reasons[sample.path] = no_frame_between(sample, video)
+        return reasons
 
     @cached_property
     def readable(self) -> list[VideoFacts]:

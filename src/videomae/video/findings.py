@@ -318,8 +318,16 @@ def _short_videos(
     manifest: Manifest, facts: Mapping[Path, VideoFacts], *, clip_frames: int, stride: float
 ) -> Iterator[Finding]:
     span = clip_frames * stride
-    lengths = {sample: _num_frames(sample, facts[sample.file]) for sample in manifest if not facts[sample.file].problem}
-    short = [Item((sample.path,), f"{count} frames") for sample, count in lengths.items() if count < span]
+    lengths = {sample: frames_of(sample, facts[sample.file]) for sample in manifest if not facts[sample.file].problem}
+    outside = [
+        Item((sample.path,), no_frame_between(sample, facts[sample.file]))
+        for sample, count in lengths.items()
+        if count == 0
+    ]
+    if outside:
+        title, advice = "Stretches of time without a frame", "Correct start and end: training skips them as unreadable."
+        yield Finding("no-frames", ERROR, title, advice, tuple(outside))
+    short = [Item((sample.path,), f"{count} frames") for sample, count in lengths.items() if 0 < count < span]
     if short:
         fitting = int(np.percentile(list(lengths.values()), 5) // clip_frames)
         hint = f" A stride of {fitting} fits 95 % of the videos." if 1 <= fitting < stride else ""
@@ -328,12 +336,18 @@ def _short_videos(
         yield Finding("short", WARNING, title, advice, tuple(short))
 
 
-def _num_frames(sample: Sample, video: VideoFacts) -> int:
+def frames_of(sample: Sample, video: VideoFacts) -> int:
     """Count the frames of a sample's stretch of time."""
     begin, end = sample.start or 0.0, video.duration if sample.end is None else min(sample.end, video.duration)
     if sample.start is None and sample.end is None:
         return video.num_frames
     return max(round((end - begin) * video.fps), 0)
+
+
+def no_frame_between(sample: Sample, video: VideoFacts) -> str:
+    """Say that there is nothing between the start and the end that the manifest states."""
+    end = "the end" if sample.end is None else f"{sample.end:g} s"
+    return f"no frame between {sample.start or 0:g} s and {end}: the video lasts {video.duration:.3g} s"
 
 
 # ------------------------------------------------------------------------------------------------- duplicates

@@ -124,10 +124,14 @@ class Manifest:
         missing = sorted(set(classes) - set(self.classes))
         unknown = sorted(set(self.classes) - set(classes))
         if unknown or (missing and not allow_missing):
+            advice = (
+                "Rename the labels of the manifest, or train a new classifier on these classes."
+                if unknown
+                else "Data of some of the classes only is taken with --allow-missing-classes (allow_missing=True)."
+            )
             raise DataError(
                 f"the data has {len(self.classes)} classes, {len(classes)} were expected. "
-                f"Not in the data: {missing}. Only in the data: {unknown}. Rename the labels of the manifest, "
-                "or train a new classifier on these classes."
+                f"Not in the data: {missing}. Only in the data: {unknown}. {advice}"
             )
         index = {name: i for i, name in enumerate(classes)}
         samples = tuple(
@@ -491,6 +495,8 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
+        if is_video(path.name) and path.exists():
+            raise DataError(f"{path} is a video. Give the folder that it is in, or a list of videos.") from error
         raise DataError(f"cannot read {path}: {error}. It must be a text file in UTF-8.") from error
 
 

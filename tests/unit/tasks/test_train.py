@@ -121,6 +121,13 @@ def test_one_class_is_refused_at_the_start(tmp_path):
         split_for_training(check(write_classes(tmp_path / "one", classes=1, per_class=6)), seed=0)
 
 
+def test_data_of_which_nothing_can_be_read_is_refused_at_the_start(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.mp4").write_text("no video")
+    with pytest.raises(DataError, match=r"none of the 1 videos can be read, such as 'a/x.mp4': .*must be a video file"):
+        split_for_training(check(tmp_path), seed=0)
+
+
 def test_videos_without_a_split_beside_others_are_refused(videos, tmp_path):
     files = sorted(videos.rglob("moving_*_00?.mp4"))
     rows = [f"{file},{file.parent.name},{('train', 'test', '')[i % 3]}" for i, file in enumerate(files)]

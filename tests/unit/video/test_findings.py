@@ -87,3 +87,8 @@ def test_a_longer_sound_does_not_make_a_video_truncated():
 def test_a_stretch_is_too_short_by_its_own_length():
     sample = Sample("0.mp4", Path("0.mp4"), label=0, start=1.0, end=2.0)
     assert kinds([sample], [facts_of(0)], ("a",)) == {"short": "warning"}
+
+
+def test_a_stretch_after_the_end_is_an_error():
+    sample = Sample("0.mp4", Path("0.mp4"), label=0, start=99.0, end=100.0)
+    assert kinds([sample], [facts_of(0)], ("a",)) == {"no-frames": "error"}

@@ -246,9 +246,16 @@ def test_a_class_mismatch_lists_both_sides(tmp_path):
     manifest = read_manifest(files(tmp_path, "run/a.mp4", "jump/b.mp4"))
     with pytest.raises(DataError, match=r"Not in the data: \['sit'\]. Only in the data: \['jump'\]"):
         manifest.with_classes(["run", "sit"])
-    with pytest.raises(DataError, match=r"Not in the data: \['sit'\]. Only in the data: \[\]"):
+    with pytest.raises(DataError, match=r"Not in the data: \['sit'\]. Only in the data: \[\]. .*allow_missing=True"):
         manifest.with_classes(["run", "sit", "jump"])
     assert manifest.with_classes(["run", "sit", "jump"], allow_missing=True).samples[0].label == 2
+
+
+def test_a_single_video_is_not_taken_for_a_list(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"\x00\xb7")
+    with pytest.raises(DataError, match=r"a\.mp4 is a video. Give the folder"):
+        read_manifest(video)
 
 
 # ---- splits
