@@ -1,13 +1,15 @@
 """Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
 
-    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 6] [--jobs 2]
+    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 5] [--jobs 2]
+    python benchmarks/small_data.py seeds DATA --out LONGER --seeds 0 --alone 3 --finetune "--run.epochs 125"
     python benchmarks/small_data.py pixels DATA --out WORK
     python benchmarks/small_data.py masks DATA --out WORK
     python benchmarks/small_data.py sources DATA OTHER --out WORK
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
-recipes pretrain-small-data and finetune-small-data). ``pixels`` classifies small frames as they are, for comparison.
+recipes pretrain-small-data and finetune-small-data); the second form gives the time of pre-training to more
+fine-tuning instead. ``pixels`` classifies small frames as they are, for comparison.
 ``masks`` compares tube, random and frame masks at equal steps, ``sources`` pre-training on DATA's own videos and on
 OTHER's, both by probes of the features. ``folds`` cross-validates by source (the column "group") with and without
 pre-training on all videos unlabelled. Every run is a run directory of ``videomae pretrain`` and ``videomae finetune``
@@ -115,7 +117,7 @@ class Runs:
 
     def __init__(self, work: Path, options: argparse.Namespace) -> None:
         self.work, self.options = work, options
-        self.threads = max((os.cpu_count() or 1) // options.jobs, 1)
+        self.threads = options.threads or max((os.cpu_count() or 1) // options.jobs, 1)
 
     def videomae(self, *arguments: object) -> str:
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
@@ -237,6 +239,8 @@ def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
         after = [pool.submit(pretrained, seed) for seed in range(options.seeds)]
         alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(number_alone)]
         report("fine-tuning only", [future.result() for future in alone])
+        if not after:
+            return
         report("pre-training, then fine-tuning", [future.result() for future in after])
     report_difference(*(
         np.array([list(right_by_path(runs.work / f"{name}-{seed}").values()) for seed in range(number)])
@@ -335,10 +339,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("other", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of both ways; 0 leaves pre-training out")
     parser.add_argument("--alone", type=int, default=0, help="seeds of fine-tuning only, where more are wanted")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
+    parser.add_argument("--threads", type=int, default=0, help="of each run; by default the cores are shared out")
     parser.add_argument("--pretrain", default="", help="further options of videomae pretrain")
     parser.add_argument("--finetune", default="", help="further options of videomae finetune")
     options = parser.parse_args()
