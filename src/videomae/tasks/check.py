@@ -27,9 +27,8 @@ from videomae.video.findings import (
     WARNING,
     Finding,
     find_problems,
-    frames_of,
     label_of,
-    no_frame_between,
+    why_unreadable,
 )
 from videomae.video.inspect import VideoFacts, inspect_videos
 from videomae.video.manifest import Manifest, Sample, read_manifest
@@ -78,6 +77,9 @@ class CheckSettings:
     videos: Path | None = None
     """Folder of the videos of a list, if it is not that of the list."""
 
+    fold: int = 1
+    """Of the official splits of UCF101 and HMDB51: 1, 2 or 3."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
@@ -106,15 +108,15 @@ class CheckReport:
 
     @cached_property
     def unreadable(self) -> dict[str, str]:
-        """Path in the manifest and reason of every video of which no frame, or none of its stretch, can be read."""
-        reasons = {}
-        for sample in self.manifest:
-            video = self.facts[sample.file]
-            if video.problem:
-                reasons[sample.path] = video.reason or ""
-            elif not frames_of(sample, video):
-                reasons[sample.path] = no_frame_between(sample, video)
-        return reasons
+        """Name and reason of every video, or stretch of one, of which no frame can be read."""
+        reasons = ((sample, why_unreadable(sample, self.facts[sample.file])) for sample in self.manifest)
+        return {sample.path if self.facts[sample.file].problem else sample.name: why for sample, why in reasons if why}
+
+    @property
+    def usable(self) -> Manifest:
+        """The videos and stretches of which frames can be read."""
+        samples = tuple(s for s in self.manifest if why_unreadable(s, self.facts[s.file]) is None)
+        return dataclasses.replace(self.manifest, samples=samples)
 
     @cached_property
     def readable(self) -> list[VideoFacts]:
@@ -159,7 +161,7 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the thumbnails, ready for JSON."""
-        left_out = {"fingerprint", "thumbnail", "file"}
+        left_out = {"fingerprint", "thumbnail", "file", "times"}
         names = [field.name for field in dataclasses.fields(VideoFacts) if field.name not in left_out]
         return {
             "data": self.data,
@@ -199,6 +201,7 @@ def check(
     timeout: float = 600.0,
     format: str = "auto",
     videos: str | Path | None = None,
+    fold: int = 1,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> CheckReport:
     """Decode every file of a data set and report what is wrong with it.
@@ -212,6 +215,7 @@ def check(
         timeout: seconds after which a file is given up.
         format: as for `read_manifest`.
         videos: as for `read_manifest`.
+        fold: as for `read_manifest`.
         progress: called with the number of files looked at, and that of all.
 
     Raises:
@@ -219,7 +223,7 @@ def check(
     """
     if clip_frames < 1 or stride <= 0:
         raise ValueError(f"clip_frames and stride must be above 0, got {clip_frames} and {stride}.")
-    manifest = data if isinstance(data, Manifest) else read_manifest(data, format=format, videos=videos)
+    manifest = data if isinstance(data, Manifest) else read_manifest(data, format=format, videos=videos, fold=fold)
     files = list(dict.fromkeys(sample.file for sample in manifest))
     facts: dict[Path, VideoFacts] = {}
     looks = inspect_videos(files, thumbnails=_choose_thumbnails(manifest), workers=workers, timeout=timeout)

@@ -6,7 +6,9 @@ list beside the videos that could contradict them.
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -15,6 +17,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,6 +45,8 @@ SAMPLED_FILES, SAMPLED_FRAMES = 8, 96
 COMPARED_FRAMES = 8
 MIN_PSNR = 20.0  # dB; even poor encodings lie above, other pictures far below
 LEFTOVER = re.compile(r"\.[0-9a-f]{12}\..+\.mp4")  # as `atomic_write` names what it has not finished
+
+log = logging.getLogger(__name__)
 
 Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 Progress = Callable[[int], object]
@@ -95,10 +100,12 @@ class Job:
     is_done: bool = False
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what the file is made with and from, as far as that changes it."""
+        """Return what the file is made with and from, as far as that changes it, and as far as the source is there."""
+        about = {MARK: 2, **dataclasses.asdict(self.encoding)}
+        if not self.source.is_file():  # removed after it was prepared
+            return about
         status = self.source.stat()
-        about = {"source_bytes": status.st_size, "source_modified_ns": status.st_mtime_ns}
-        return {MARK: 2, **dataclasses.asdict(self.encoding), **about}
+        return about | {"source_bytes": status.st_size, "source_modified_ns": status.st_mtime_ns}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +173,7 @@ def prepare(
     encoding: Encoding | None = None,
     format: str = "auto",
     videos: str | Path | None = None,
+    fold: int = 1,
     redo: bool = False,
     verify: bool = False,
     workers: int | None = None,
@@ -186,6 +194,7 @@ def prepare(
         encoding: how to encode; the defaults if None.
         format: of ``data``; as for `read_manifest`.
         videos: folder of the videos; as for `read_manifest`.
+        fold: of UCF101 and HMDB51; as for `read_manifest`.
         redo: make those files anew that were made with other settings or from other sources.
         verify: compare all files, those of earlier runs too, with their sources: the number and times of the frames,
             and some of the pictures. A file of an earlier run that differs is made anew.
@@ -195,7 +204,7 @@ def prepare(
     Raises:
         DataError: if ``data`` cannot be used, or ``out`` holds files that may not be replaced.
     """
-    planned = plan(data, out, encoding=encoding, format=format, videos=videos, redo=redo)
+    planned = plan(data, out, encoding=encoding, format=format, videos=videos, fold=fold, redo=redo)
     return run(planned, verify=verify, workers=workers, progress=progress)
 
 
@@ -206,10 +215,11 @@ def plan(
     encoding: Encoding | None = None,
     format: str = "auto",
     videos: str | Path | None = None,
+    fold: int = 1,
     redo: bool = False,
 ) -> Plan:
     """Find out what there is to do, without doing it; arguments and errors as for `prepare`."""
-    manifest, out = read_manifest(data, format=format, videos=videos), Path(os.path.abspath(out))
+    manifest, out = read_manifest(data, format=format, videos=videos, fold=fold), Path(os.path.abspath(out))
     if Path(data).is_dir() and out.is_relative_to(os.path.abspath(data)):
         raise DataError(f"{out} lies in {data}, where it would be taken for data. Name a folder outside.")
     if os.path.abspath(data) in (str(out / "manifest.csv"), str(out / "unreadable.csv")):
@@ -274,12 +284,23 @@ def run(
             progress(1)
     left_out = {job.target for job in plan.jobs if job.path in bad.reasons}
     samples = tuple(sample for sample in plan.manifest if sample.file not in left_out)
+    _keep_other_list(plan.out, {sample.path for sample in samples})
     dataclasses.replace(plan.manifest, samples=samples).to_csv(plan.out / "manifest.csv")
     (plan.out / "unreadable.csv").unlink(missing_ok=True)
     if bad:
         bad.to_csv(plan.out / "unreadable.csv")
     kept = sum(job.is_done and job.path not in bad.reasons for job in plan.jobs) - remade
     return Report(len(plan.jobs) - len(bad) - kept, kept, bad.reasons, psnr)
+
+
+def _keep_other_list(out: Path, paths: set[str]) -> None:
+    """Move a list aside that names videos which the new one does not, such as those of another split."""
+    old = out / "manifest.csv"
+    if not old.exists() or {sample.path for sample in read_manifest(old)} <= paths:
+        return
+    number = next(n for n in itertools.count(1) if not (out / f"manifest-{n}.csv").exists())
+    old.rename(out / f"manifest-{number}.csv")
+    log.warning("%s names other videos than this run's: it is kept as manifest-%d.csv", old, number)
 
 
 # ------------------------------------------------------------------------------------------- what lies where
@@ -295,8 +316,10 @@ def _targets(sources: list[Path], root: Path, out: Path) -> dict[Path, Path]:
         root = Path(os.path.commonpath([source.parent for source in sources]))
     inner = [source.relative_to(root) for source in sources]
     names = [name.with_suffix(".mp4") for name in inner]
-    if len({str(name).lower() for name in names}) < len(names):  # only the endings tell some apart
-        names = [name.with_name(f"{name.name}.mp4") for name in inner]
+    count = Counter(str(name).lower() for name in names)
+    for i, name in enumerate(inner):  # where only the endings tell some apart, all but an .mp4 keep theirs
+        if count[str(names[i]).lower()] > 1 and name.suffix != ".mp4":
+            names[i] = name.with_name(f"{name.name}.mp4")
     return {source: out / name for source, name in zip(sources, names, strict=True)}
 
 
@@ -304,7 +327,7 @@ def _look_up(jobs: list[Job], *, redo: bool) -> Iterator[Job]:
     """Mark what is done, and refuse to replace what was made otherwise."""
     changed: dict[Path, str] = {}
     for job in jobs:
-        if not job.target.exists() or not job.source.is_file():
+        if not job.target.exists():
             yield job
             continue
         found, now = _fingerprint_of(job.target), job.fingerprint()
@@ -314,6 +337,8 @@ def _look_up(jobs: list[Job], *, redo: bool) -> Iterator[Job]:
         if differing:
             changed[job.target] = "; ".join(differing)
         yield dataclasses.replace(job, is_done=not differing)
+    if gone := sum(job.target.exists() and not job.source.is_file() for job in jobs):
+        log.warning("%d sources are gone: what was made of them before is kept", gone)
     if changed and not redo:
         file, difference = next(iter(changed.items()))
         raise DataError(
@@ -386,10 +411,11 @@ def _work(job: Job, *, verify: bool) -> tuple[bool, float | None]:
         if not verify:
             return False, None
         with contextlib.suppress(VideoError):
-            return False, _compare(job)
+            return False, _compare(job, job.target) if job.source.is_file() else None
+        job.target.unlink()  # or a next run would take it for good, should this one fail
     with atomic_write(job.target) as temporary:
         _encode(job, temporary)
-    return True, _compare(job) if verify else None
+        return True, _compare(job, temporary) if verify else None
 
 
 def _encode(job: Job, file: Path, *, max_frames: int | None = None) -> float:
@@ -441,7 +467,9 @@ def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.n
 def _size(reader: VideoReader, job: Job) -> tuple[int, int]:
     """Return height and width for square pixels, a short side that is not larger than asked for, and even numbers."""
     with av.open(str(job.source), metadata_errors="replace") as container:
-        aspect = float(container.streams.video[0].sample_aspect_ratio or 1)
+        cover = av.stream.Disposition.attached_pic
+        stream = next(stream for stream in container.streams.video if not stream.disposition & cover)
+        aspect = float(stream.sample_aspect_ratio or 1)
     if reader.rotation in (90, 270):
         aspect = 1 / aspect
     height, width = reader.height / min(aspect, 1), reader.width * max(aspect, 1)
@@ -456,14 +484,14 @@ def _resized(image: np.ndarray, size: tuple[int, int], pixel_format: str) -> av.
     return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(width, height, pixel_format)
 
 
-def _compare(job: Job) -> float:
-    """Compare a file with its source, and return the PSNR in dB of the worst of some pictures."""
-    with VideoReader(job.source, threads=1) as source, VideoReader(job.target, threads=1) as made:
+def _compare(job: Job, file: Path) -> float:
+    """Compare what was made with its source, and return the PSNR in dB of the worst of some pictures."""
+    with VideoReader(job.source, threads=1) as source, VideoReader(file, threads=1) as made:
         ranks, stamps = _schedule(source, job.encoding)
         if len(made) != len(ranks) or np.abs(made.times * CLOCK - stamps).max() > 1:
             raise VideoError(
                 f"{job.target} must show {len(ranks)} frames at the times of {job.source}, but has {len(made)}, or at "
-                "other times. Remove it and run again."
+                "other times. It was left out; run again, or leave this video out."
             )
         chosen = np.unique(np.linspace(0, len(ranks) - 1, COMPARED_FRAMES).astype(int))
         size = made.height, made.width
@@ -474,7 +502,7 @@ def _compare(job: Job) -> float:
     if psnr < MIN_PSNR:
         raise VideoError(
             f"{job.target} must look like {job.source}, but a picture differs ({psnr:.1f} dB, {MIN_PSNR:g} are the "
-            "least). Remove it and run again, with a lower crf."
+            "least). It was left out; run again with a lower crf."
         )
     return psnr
 
@@ -500,6 +528,9 @@ class PrepareSettings:
     videos: Path | None = None
     """Folder of the videos, where a list does not lie in it."""
 
+    fold: int = 1
+    """Of the official splits of UCF101 and HMDB51: 1, 2 or 3."""
+
     workers: int | None = None
     """Processes that encode; by default one per processor."""
 
@@ -519,7 +550,7 @@ def main(settings: PrepareSettings) -> int:
     from rich.progress import Progress as ProgressBar
 
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    options = {name: getattr(settings, name) for name in ("encoding", "format", "videos", "redo")}
+    options = {name: getattr(settings, name) for name in ("encoding", "format", "videos", "fold", "redo")}
     planned = plan(settings.data, settings.out, **options)
     console.print(f"{len(planned.todo)} of {len(planned.jobs)} videos to encode")
     if settings.dry_run or len(planned.todo) > SAMPLED_FILES:

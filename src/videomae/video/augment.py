@@ -185,10 +185,13 @@ def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
     Mirroring such a clip makes its label wrong: set ``flip`` to 0 where this is not empty.
     """
-    words = {"left", "right", "leftwards", "rightwards", "cw", "ccw", "clockwise", "counterclockwise", "anticlockwise"}
-    return tuple(
-        name for name in classes if words & {w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
-    )
+    return tuple(name for name in classes if _speaks_of_a_side(name))
+
+
+def _speaks_of_a_side(name: str) -> bool:
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    is_turning = "clockwise" in "".join(words) or not {"cw", "ccw"}.isdisjoint(words)
+    return is_turning or any(re.fullmatch("(left|right)(wards?|hand(ed)?|side)?", word) for word in words)
 
 
 # ------------------------------------------------------------------------------------------------- transforms

@@ -387,13 +387,7 @@ def _draw_seed(rng: np.random.Generator) -> int:
 
 def stretch_of(sample: Sample, reader: VideoReader) -> tuple[int, int]:
     """Return the first frame of the sample's stretch of time, and the one after its last."""
-    if sample.start is None and sample.end is None:
-        return 0, reader.num_frames
-    begin = 0 if sample.start is None else int(np.searchsorted(reader.times, sample.start))
-    end = reader.num_frames if sample.end is None else int(np.searchsorted(reader.times, sample.end))
-    if begin >= end:
-        raise VideoError(
-            f"{sample.file} shows no frame between {sample.start or 0:g} s and its end at {sample.end} s: it lasts "
-            f"{reader.duration:.3g} s. Correct the start and end in the manifest."
-        )
-    return begin, end
+    frames = sample.frames_of(reader.times)
+    if not frames:
+        raise VideoError(sample.nothing_between(reader.times))
+    return frames.start, frames.stop

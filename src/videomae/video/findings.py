@@ -13,7 +13,7 @@ import numpy as np
 
 from videomae.video.duplicates import near_duplicates
 from videomae.video.inspect import SLOTS_PER_SECOND, VideoFacts
-from videomae.video.manifest import Manifest, Sample, is_video, visible_files
+from videomae.video.manifest import Manifest, Sample, is_video, source_numbers, visible_files
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 
@@ -318,15 +318,12 @@ def _short_videos(
     manifest: Manifest, facts: Mapping[Path, VideoFacts], *, clip_frames: int, stride: float
 ) -> Iterator[Finding]:
     span = clip_frames * stride
-    lengths = {sample: frames_of(sample, facts[sample.file]) for sample in manifest if not facts[sample.file].problem}
-    outside = [
-        Item((sample.path,), no_frame_between(sample, facts[sample.file]))
-        for sample, count in lengths.items()
-        if count == 0
-    ]
-    if outside:
+    readable = [(sample, facts[sample.file]) for sample in manifest if not facts[sample.file].problem]
+    reasons = ((sample, why_unreadable(sample, video)) for sample, video in readable)
+    if outside := tuple(Item((sample.path,), why) for sample, why in reasons if why):
         title, advice = "Stretches of time without a frame", "Correct start and end: training skips them as unreadable."
-        yield Finding("no-frames", ERROR, title, advice, tuple(outside))
+        yield Finding("no-frames", ERROR, title, advice, outside)
+    lengths = {sample: _num_frames(sample, video) for sample, video in readable}
     short = [Item((sample.path,), f"{count} frames") for sample, count in lengths.items() if 0 < count < span]
     if short:
         fitting = int(np.percentile(list(lengths.values()), 5) // clip_frames)
@@ -336,18 +333,17 @@ def _short_videos(
         yield Finding("short", WARNING, title, advice, tuple(short))
 
 
-def frames_of(sample: Sample, video: VideoFacts) -> int:
-    """Count the frames of a sample's stretch of time."""
-    begin, end = sample.start or 0.0, video.duration if sample.end is None else min(sample.end, video.duration)
+def _num_frames(sample: Sample, video: VideoFacts) -> int:
     if sample.start is None and sample.end is None:
         return video.num_frames
-    return max(round((end - begin) * video.fps), 0)
+    return len(sample.frames_of(video.times))
 
 
-def no_frame_between(sample: Sample, video: VideoFacts) -> str:
-    """Say that there is nothing between the start and the end that the manifest states."""
-    end = "the end" if sample.end is None else f"{sample.end:g} s"
-    return f"no frame between {sample.start or 0:g} s and {end}: the video lasts {video.duration:.3g} s"
+def why_unreadable(sample: Sample, video: VideoFacts) -> str | None:
+    """Return why no frame of a sample can be read, or None if some can."""
+    if video.problem:
+        return video.reason or ""
+    return None if _num_frames(sample, video) else sample.nothing_between(video.times)
 
 
 # ------------------------------------------------------------------------------------------------- duplicates
@@ -430,9 +426,14 @@ def _near_copies(samples: Sequence[Sample], facts: Mapping[Path, VideoFacts]) ->
 
 
 def _fingerprint(sample: Sample, video: VideoFacts) -> np.ndarray:
-    """Return the part of the fingerprint that belongs to a sample's stretch of time."""
-    end = None if sample.end is None else round(sample.end * SLOTS_PER_SECOND)
-    return video.fingerprint[round((sample.start or 0) * SLOTS_PER_SECOND) : end]
+    """Return the part of the fingerprint, which counts from the first frame, of a sample's stretch of time."""
+    if sample.start is None and sample.end is None:
+        return video.fingerprint
+    begin, end = (
+        None if second is None else max(round((second - video.times[0]) * SLOTS_PER_SECOND), 0)
+        for second in (sample.start, sample.end)
+    )
+    return video.fingerprint[begin:end]
 
 
 def _groups(samples: Iterable[Sample], key: Callable[[Sample], Hashable]) -> list[tuple[Sample, ...]]:
@@ -472,10 +473,8 @@ def _uniformity_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts]) -
 
 def _source_findings(manifest: Manifest) -> Iterator[Finding]:
     """Tell which sources stand in several splits, or how many would in a random one."""
-    per_file = Counter(sample.file for sample in manifest)
-    sources = _groups(
-        manifest, lambda sample: sample.group or (str(sample.file) if per_file[sample.file] > 1 else None)
-    )
+    number_of = dict(zip(manifest, source_numbers(manifest.samples), strict=True))
+    sources = _groups(manifest, number_of.__getitem__)
     if not sources:
         return
     advice = (

@@ -81,6 +81,7 @@ class VideoFacts:
         black_share: share of the frames, 0-1, that are black.
         still_share: length of the longest stretch without motion over the whole length, 0-1.
         fingerprint: (S, 8, 8) float16, grey levels 0-255 of cells, averaged over 1/8 s each; S is 1 to 512 (64 s).
+        times: (N,) float64, seconds at which each frame that decodes is shown.
         thumbnail: JPEG of the middle frame; empty if not asked for.
     """
 
@@ -114,6 +115,7 @@ class VideoFacts:
     fingerprint: NDArray[np.float16] = field(
         default_factory=lambda: np.empty((0, CELLS, CELLS), np.float16), compare=False, repr=False
     )
+    times: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), compare=False, repr=False)
     thumbnail: bytes = field(default=b"", repr=False)
 
 
@@ -234,6 +236,7 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
         duration=content.seconds(content.num_frames) if damage else reader.duration,
         fps=reader.fps,
         is_variable_rate=_is_variable_rate(reader.times),
+        times=reader.times[: content.num_frames],
         **content.facts(),
     )
 

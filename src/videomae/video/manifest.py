@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.config import nearest
 from videomae.errors import DataError
@@ -69,6 +70,28 @@ class Sample:
     end: float | None = None
     group: str | None = None
     extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def frames_of(self, times: NDArray[np.float64]) -> range:
+        """Return the numbers of the frames that lie in the stretch, from the times of all, (N,) in seconds."""
+        begin = 0 if self.start is None else int(np.searchsorted(times, self.start))
+        end = len(times) if self.end is None else int(np.searchsorted(times, self.end))
+        return range(begin, end)
+
+    def nothing_between(self, times: NDArray[np.float64]) -> str:
+        """Say that no frame lies in the stretch."""
+        begin = times[0] if self.start is None else self.start
+        end = "its end" if self.end is None else f"{self.end:g} s"
+        return (
+            f"{self.file} shows no frame between {begin:g} s and {end}: its frames run from {times[0]:.6g} s to "
+            f"{times[-1]:.6g} s. Correct the start and end in the manifest."
+        )
+
+    @property
+    def name(self) -> str:
+        """The path, and the stretch where there is one."""
+        if self.start is None and self.end is None:
+            return self.path
+        return f"{self.path} ({self.start or 0:g} s to {'the end' if self.end is None else f'{self.end:g} s'})"
 
 
 @dataclass(frozen=True)
@@ -167,7 +190,7 @@ class Manifest:
         A file without a group is a group of its own, with all its stretches. Arguments, result and errors as in
         `stratified_split`.
         """
-        return self._with_splits(_assign(self.samples, shares, seed=seed, keys=_group_keys(self.samples)))
+        return self._with_splits(_assign(self.samples, shares, seed=seed, keys=source_numbers(self.samples)))
 
     def grouped_folds(self, k: int, *, seed: int, held_out: str = "val") -> list["Manifest"]:
         """Cut the videos into ``k`` folds for cross-validation, every group within one fold.
@@ -180,7 +203,7 @@ class Manifest:
             DataError: if there are fewer groups than folds.
         """
         shares = {str(i): 1 / k for i in range(k)}
-        folds = _assign(self.samples, shares, seed=seed, keys=_group_keys(self.samples))
+        folds = _assign(self.samples, shares, seed=seed, keys=source_numbers(self.samples))
         return [self._with_splits([held_out if fold == str(i) else "train" for fold in folds]) for i in range(k)]
 
     def to_csv(self, path: str | Path) -> None:
@@ -301,11 +324,18 @@ def _detect(path: Path) -> str:
 def _read_folder(path: Path, root: Path, fold: int) -> Read:
     """Read videos below ``path``: an optional split folder, then an optional class folder, then anything."""
     files = [file.split("/") for file in video_files(path)]
-    has_splits = all(len(parts) > 1 and parts[0].lower() in SPLIT_NAMES for parts in files)
+    tops = [parts[0] if len(parts) > 1 else "" for parts in files]
+    has_splits = all(top.lower() in SPLIT_NAMES for top in tops)
+    if not has_splits and len({SPLIT_NAMES.get(top.lower()) for top in tops} - {None}) > 1:
+        others = sorted({top or "loose videos" for top in tops if top.lower() not in SPLIT_NAMES})
+        raise DataError(
+            f"{path} holds folders for splits, and beside them {others}. Move these elsewhere, or into the splits."
+        )
     rows: list[Row] = []
     for parts in files:
         split, inner = (SPLIT_NAMES[parts[0].lower()], parts[1:]) if has_splits else (None, parts)
-        rows.append(("/".join(parts), inner[0] if len(inner) > 1 else None, {"split": split}))
+        label = inner[0] if len(inner) > 1 else None
+        rows.append(("/".join(parts), label, {"split": split, "group": _source_by_name(parts[-1])}))
     loose = [file for file, label, _ in rows if label is None]
     if loose and len(loose) < len(rows):
         raise DataError(
@@ -313,6 +343,12 @@ def _read_folder(path: Path, root: Path, fold: int) -> Read:
             "Move these into a class folder, or all videos out of theirs."
         )
     return _build(rows, root)
+
+
+def _source_by_name(name: str) -> str | None:
+    """Tell what a video was cut from where it is named as in UCF101 (v_X_g01_c02) or Kinetics (ID_000012_000022)."""
+    named = re.fullmatch(r"v_(\w+_g\d{2})_c\d{2}\.\w+|([\w-]{11})_\d{6}_\d{6}\.\w+", name)
+    return named and (named[1] or named[2])
 
 
 def _read_csv(path: Path, root: Path, fold: int) -> Read:
@@ -331,7 +367,8 @@ def _read_csv(path: Path, root: Path, fold: int) -> Read:
             where = f"{path}, line {reader.line_num}"
             if None in row:
                 raise DataError(f"{where}: more fields than columns. Put a path with commas in double quotes.")
-            text = {name: value for name, value in row.items() if value}
+            text = {name: row[name] if name == "path" else row[name].strip() for name in columns if row[name]}
+            text = {name: value for name, value in text.items() if value}
             if "path" not in text:
                 raise DataError(f"{where}: the path is empty. Fill it in, or remove the line.")
             if "label" in columns and "label" not in text:
@@ -342,7 +379,9 @@ def _read_csv(path: Path, root: Path, fold: int) -> Read:
             if end is not None and end <= (start or 0):
                 raise DataError(f"{where}: end {end} is not after start {start or 0} (seconds). Correct one of them.")
             extra = {name: row[name] or "" for name in columns if name not in COLUMNS}
-            known = {"split": text.get("split"), "group": text.get("group"), "start": start, "end": end}
+            split = text.get("split")
+            split = SPLIT_NAMES.get((split or "").lower(), split)
+            known = {"split": split, "group": text.get("group"), "start": start, "end": end}
             yield text["path"], text.get("label"), {**known, "extra": extra}
 
     return _build(rows(), root)
@@ -542,8 +581,30 @@ def _refuse_duplicates(samples: Sequence[Sample], path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- splits
 
 
-def _group_keys(samples: Sequence[Sample]) -> list[Hashable]:
-    return [sample.file if sample.group is None else sample.group for sample in samples]
+def source_numbers(samples: Sequence[Sample]) -> list[int]:
+    """Return the number of each sample's source: one for all of a file or a group, and for whatever these link."""
+    return linked([[sample.file] if sample.group is None else [sample.file, sample.group] for sample in samples])
+
+
+def linked(names: Sequence[Sequence[Hashable]]) -> list[int]:
+    """Return a number for each item, the same for those that share a name, or are linked by others that do.
+
+    Args:
+        names: of each item, at least one.
+    """
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(name: Hashable) -> Hashable:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = parent[above]
+            name = above
+        return name
+
+    for first, *others in names:
+        for other in others:
+            parent[root(other)] = root(first)
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(root(first), len(numbers)) for first, *_ in names]
 
 
 def _assign(
@@ -570,10 +631,17 @@ def _assign(
         of_classes = sum(n * lacking[part][label] / totals[label] ** 2 for label, n in labels.items())
         return round(of_classes, 9), room[part]
 
+    def choose(labels: Counter) -> str:
+        ((label, n),) = labels.items() if len(labels) == 1 else ((None, 0),)
+        if n == 1 and max(lacking[part][label] for part in shares) < 1 - 1e-9:
+            # What is left of a class is less than a video for each part: it evens out over the classes.
+            return max((part for part in shares if lacking[part][label] > 1e-9), key=lambda part: room[part])
+        return max(shares, key=lambda part: need(part, labels))
+
     parts = [""] * len(samples)
     for key in by_size:
         labels = Counter(samples[i].label for i in groups[key])
-        chosen = max(shares, key=lambda part: need(part, labels))
+        chosen = choose(labels)
         for label, n in labels.items():
             lacking[chosen][label] -= n
             room[chosen] -= n

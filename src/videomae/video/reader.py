@@ -201,7 +201,26 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (seconds, (H, W, 3) uint8 RGB) for every frame in turn, holding one frame at a time."""
-        for rank, frame in enumerate(self._open_backend().read(range(len(self)))):
+        return self.frames()
+
+    def frames(self, first: int = 0, last: int | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """Yield (seconds, (H, W, 3) uint8 RGB) for the frames of a stretch in turn, holding one frame at a time.
+
+        Args:
+            first: number of the first frame; the reader seeks to it.
+            last: number of the frame after the last one; None reads to the end.
+
+        Raises:
+            VideoError: if there is no such stretch, or a frame cannot be decoded.
+        """
+        last = len(self) if last is None else last
+        if not 0 <= first <= last <= len(self):
+            raise VideoError(
+                f"{self.name} has no frames {first} to {last}: it has {len(self)}, numbered from 0. "
+                "Take 0 <= first <= last <= len(reader)."
+            )
+        ranks = range(first, last)
+        for rank, frame in zip(ranks, self._open_backend().read(ranks), strict=True):
             yield float(self.times[rank]), frame.copy()
 
     def close(self) -> None:
@@ -276,44 +295,54 @@ class _Index(NamedTuple):
         stamps: of each frame, rising.
         positions: of each frame's packet in the file.
         spare: ranks of the frames that no other frame refers to.
-        keys: (position, rank) of the key frames, by position.
-        decode_stamps: when each key frame is to be decoded, by rank.
+        key_positions: of the key frames' packets, rising.
+        key_ranks: of the same frames.
+        key_decode_stamps: when they are to be decoded; NO_STAMP where the file does not say.
         first_packet: its stamp and size.
         last_duration: of the last frame, in the units of the stamps.
+        header: what the file's head says, as `_PyAV._header` gives it.
     """
 
     stamps: "array[int]"
     positions: "array[int]"
     spare: "array[int]"
-    keys: list[tuple[int, int]]
-    decode_stamps: dict[int, int | None]
+    key_positions: "array[int]"
+    key_ranks: "array[int]"
+    key_decode_stamps: "array[int]"
     first_packet: tuple[int | None, int]
     last_duration: int | None
+    header: tuple[Any, ...]
+
+
+State = tuple[str | int, ...]
+NO_STAMP = -(1 << 63)  # as FFmpeg has it
 
 
 class _Indices(threading.local):
     """The indices of the files that a thread opened last: to read a small video's packets takes as long as six frames.
 
-    A file is known by where it lies on its disk, its size and when it was written.
+    A file is known by its path, where it lies on its disk, its size and when it was written.
     """
 
     def __init__(self, *, max_frames: int) -> None:
         self._max_frames = max_frames
         self._num_frames = 0
-        self._kept: dict[tuple[int, ...], _Index] = {}  # the one used last at the end
+        self._kept: dict[State, _Index] = {}  # the one used last at the end
 
-    def get(self, state: tuple[int, ...] | None) -> _Index | None:
+    def get(self, state: State | None) -> _Index | None:
         return None if state is None else self._kept.get(state)
 
-    def put(self, state: tuple[int, ...], index: _Index) -> None:
+    def put(self, state: State, index: _Index) -> None:
         """Keep an index as the one used last, and drop those not used for longest where there are too many."""
         self._drop(state)
+        if len(index.stamps) > self._max_frames:
+            return
         self._kept[state] = index
         self._num_frames += len(index.stamps)
         while self._num_frames > self._max_frames:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, state: tuple[int, ...]) -> None:
+    def _drop(self, state: State) -> None:
         if state in self._kept:
             self._num_frames -= len(self._kept.pop(state).stamps)
 
@@ -321,13 +350,15 @@ class _Indices(threading.local):
 _INDICES = _Indices(max_frames=1 << 19)  # about 10 MB
 
 
-def _state_of(source: str | BinaryIO | None) -> tuple[int, ...] | None:
+def _state_of(source: str | BinaryIO | None) -> State | None:
     """Return what changes when a file does, or None for what is no file."""
+    if not isinstance(source, str):
+        return None
     try:
-        status = os.stat(source) if isinstance(source, str) else None
+        status = os.stat(source)
     except OSError:
         return None
-    return status and (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return os.path.abspath(source), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _PyAV:
@@ -351,10 +382,12 @@ class _PyAV:
         name: str,
         *,
         source: str | BinaryIO | None = None,
+        state: State | None = None,
         threads: int | None = None,
         truncate: bool = False,
     ) -> None:
         self.name = name
+        self._state = state  # of the file, from before it was opened
         self._container, self._source, self._threads, self._truncate = container, source, threads, truncate
         self._reformatter = VideoReformatter()
         self._walk: Iterator[tuple[int, VideoFrame]]
@@ -376,7 +409,9 @@ class _PyAV:
         """Open a file, or say in a sentence why it is not a video that can be read."""
         source = os.fspath(path) if isinstance(path, os.PathLike) else path
         name = source if isinstance(source, str) else repr(source)
-        return cls(_open_container(source, name), name, source=source, threads=threads, truncate=truncate)
+        state = _state_of(source)
+        container = _open_container(source, name)
+        return cls(container, name, source=source, state=state, threads=threads, truncate=truncate)
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
@@ -444,15 +479,17 @@ class _PyAV:
 
     def _index(self) -> None:
         """Learn the frames' stamps and the key frames, from the packets or from what they were when last read."""
-        state = _state_of(self._source)
-        index = _INDICES.get(state) or self._index_packets()
+        kept = _INDICES.get(self._state)
+        index = kept if kept is not None and kept.header == self._header() else self._index_packets()
         if index is None:
             self._is_trusted = False
             return
-        if state is not None:
-            _INDICES.put(state, index)
+        # A file that was replaced since would be known by a wrong index from now on.
+        if self._state is not None and self._state == _state_of(self._source):
+            _INDICES.put(self._state, index)
         self._stamps, self._positions, self._spare = index.stamps, index.positions, index.spare
-        self._keys, self._decode_stamps, self._first_packet = index.keys, index.decode_stamps, index.first_packet
+        self._key_positions, self._key_ranks = index.key_positions, index.key_ranks
+        self._key_decode_stamps, self._first_packet = index.key_decode_stamps, index.first_packet
         self.times = self._seconds(self._stamps)
         self.last_duration = float(self._seconds([index.last_duration])[0]) if index.last_duration else None
 
@@ -489,15 +526,23 @@ class _PyAV:
         if not are_unique or are_unordered or pts[0] > stamps.min():
             return None
         places = positions[order].tolist()
+        keys = sorted((position, rank) for rank, position in enumerate(places) if is_key[position])
         return _Index(
             stamps=array("q", stamps[order].tolist()),
             positions=array("q", places),
             spare=array("q", [rank for rank, position in enumerate(places) if is_spare[position]]),
-            keys=sorted((position, rank) for rank, position in enumerate(places) if is_key[position]),
-            decode_stamps={rank: decode_stamps[i] for rank, i in enumerate(places) if is_key[i]},
+            key_positions=array("q", [position for position, _ in keys]),
+            key_ranks=array("q", [rank for _, rank in keys]),
+            key_decode_stamps=array("q", [_or_no_stamp(decode_stamps[position]) for position, _ in keys]),
             first_packet=self._first_packet,
             last_duration=durations[places[-1]],
+            header=self._header(),
         )
+
+    def _header(self) -> tuple[Any, ...]:
+        """Return what the head of the file says, which another file of the same name and size hardly shares."""
+        stream, context = self._stream, self._stream.codec_context
+        return stream.frames, stream.duration, stream.time_base, self.codec, context.has_b_frames, context.extradata
 
     def _extradata_of_avc(self) -> bytes | None:
         """Return the header of H.264 in MP4 or Matroska, whose packets tell if other frames refer to theirs, else None.
@@ -540,10 +585,10 @@ class _PyAV:
         """
         if not self._is_trusted:
             return 0
-        number = bisect_right(self._keys, (self._positions[rank], sys.maxsize)) - 1
-        while number > 0 and self._keys[number][1] > rank:
+        number = bisect_right(self._key_positions, self._positions[rank]) - 1
+        while number > 0 and self._key_ranks[number] > rank:
             number -= 1
-        return self._keys[number][1] if number > 0 else 0
+        return self._key_ranks[number] if number > 0 else 0
 
     # ---- decoding
 
@@ -630,10 +675,11 @@ class _PyAV:
         if entry == 0:
             return self._packets_from_start()
         position = self._positions[entry]
+        decode_stamp = self._key_decode_stamps[bisect_left(self._key_positions, position)]
         # Some containers are searched by the time of showing (MP4, Matroska), some by that of decoding (MPEG-TS, AVI).
-        for stamp in (self._stamps[entry], self._decode_stamps[entry]):
+        for stamp in (self._stamps[entry], decode_stamp):
             with suppress(av.FFmpegError):
-                if stamp is None:
+                if stamp == NO_STAMP:
                     continue
                 self._container.seek(stamp, stream=self._stream)
                 packets = self._container.demux(self._stream)
@@ -676,6 +722,10 @@ class _PyAV:
             f"{self.name} {found}: every frame on the way to the one asked for must decode. "
             "Copy or download it again, or keep what comes before the damage with on_error='truncate'."
         )
+
+
+def _or_no_stamp(stamp: int | None) -> int:
+    return NO_STAMP if stamp is None else stamp
 
 
 def _is_unreferenced(packet: memoryview, extradata: bytes) -> bool:

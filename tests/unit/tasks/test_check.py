@@ -166,10 +166,11 @@ def test_stretches_of_one_file_are_one_source(tmp_path: Path):
 
 def test_a_stretch_after_the_end_of_its_video_counts_as_unreadable(tmp_path: Path):
     write_video(tmp_path / "a.mp4", moving_square())
-    (tmp_path / "manifest.csv").write_text("path,label,start,end\na.mp4,x,99,100\n")
+    (tmp_path / "manifest.csv").write_text("path,label,start,end\na.mp4,x,99,100\na.mp4,x,0,1\n")
     report = check(tmp_path)
-    assert list(report.unreadable) == ["a.mp4"]
-    assert "no frame between 99 s and 100 s" in report.unreadable["a.mp4"]
+    assert list(report.unreadable) == ["a.mp4 (99 s to 100 s)"]
+    assert "no frame between 99 s and 100 s" in report.unreadable["a.mp4 (99 s to 100 s)"]
+    assert [sample.end for sample in report.usable] == [1.0]
 
 
 def test_the_expected_leak_is_that_of_random_splits():

@@ -1,6 +1,7 @@
 """A prepared data set is the same data set: same frames at the same times, smaller, and never half-written."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -147,10 +148,10 @@ def test_verification_notices_other_pictures_and_missing_frames(tmp_path):
     job = encode_here(write_video(tmp_path / "a.mp4", moving_square(24)), tmp_path / "out.mp4")
     write_video(job.source, 255 - moving_square(24))
     with pytest.raises(VideoError, match="a picture differs"):
-        task._compare(job)
+        task._compare(job, job.target)
     write_video(job.source, moving_square(23))
     with pytest.raises(VideoError, match="must show 23 frames"):
-        task._compare(job)
+        task._compare(job, job.target)
 
 
 @pytest.mark.parametrize("options", [{"short_side": 1}, {"crf": 60}, {"max_fps": 0}, {"preset": "quick"}])
@@ -239,6 +240,39 @@ def test_bad_files_are_listed_and_left_out(data, tmp_path):
     assert not (out / "unreadable.csv").exists()
 
 
+def test_a_file_that_fails_its_verification_is_not_left_for_the_next_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(task, "MIN_PSNR", 1000.0)
+    job = Job("c.mp4", data / "walk" / "c.mp4", tmp_path / "out" / "c.mp4", SMALL)
+    for is_done in (False, True):
+        if is_done:
+            task._work(job, verify=False)
+        with pytest.raises(VideoError, match="1000 are the least"):
+            task._work(dataclasses.replace(job, is_done=is_done), verify=True)
+        assert contents(tmp_path / "out") == {}
+
+
+def test_what_was_made_of_a_source_that_is_gone_is_kept(data, tmp_path, caplog):
+    prepare(data, tmp_path / "out", encoding=SMALL, workers=1)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("path,label\ndata/walk/c.mp4,walk\ndata/wave/ä b.avi,wave\n", encoding="utf-8")
+    prepare(manifest, tmp_path / "other", encoding=SMALL, workers=1)
+    before = contents(tmp_path / "other")
+    (data / "walk" / "c.mp4").unlink()
+    report = prepare(manifest, tmp_path / "other", encoding=SMALL, workers=1)
+    assert (report.made, report.kept, report.unreadable) == (0, 2, {})
+    assert contents(tmp_path / "other") == before
+    assert len(rows(tmp_path / "other" / "manifest.csv")) == 2
+    assert "1 sources are gone" in caplog.text
+
+
+def test_the_list_of_another_run_into_the_same_folder_is_kept(data, tmp_path):
+    for name, line in (("train", "walk/c.mp4"), ("test", "wave/ä b.avi")):
+        (data / f"{name}.csv").write_text(f"path,label\n{line},x\n", encoding="utf-8")
+        prepare(data / f"{name}.csv", tmp_path / "out", encoding=SMALL, workers=1)
+    assert [row["path"] for row in rows(tmp_path / "out" / "manifest-1.csv")] == ["walk/c.mp4"]
+    assert [row["path"] for row in rows(tmp_path / "out" / "manifest.csv")] == ["wave/ä b.mp4"]
+
+
 def test_foreign_files_and_sources_are_never_replaced(data, tmp_path):
     with pytest.raises(DataError, match="Name a folder outside"):
         plan(data, data / "small")
@@ -259,7 +293,7 @@ def test_videos_told_apart_by_their_endings_only_stay_apart(tmp_path):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / name).write_bytes(b"")
     jobs = plan(tmp_path / "data", tmp_path / "out").jobs
-    assert [job.target.name for job in jobs] == ["a.MOV.mp4", "a.avi.mp4", "a.mp4.mp4"]
+    assert [job.target.name for job in jobs] == ["a.MOV.mp4", "a.avi.mp4", "a.mp4"]
 
 
 def test_videos_outside_the_folder_of_their_manifest_find_a_place(tmp_path):

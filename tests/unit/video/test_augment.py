@@ -237,3 +237,4 @@ def test_mixing_needs_normalised_clips():
 def test_classes_that_name_a_direction_are_noticed():
     names = ("04_V_Swiping_Left", "SwipeRight", "turn left", "CW_Rotation", "CCWRotation", "upright", "Bright", "cleft")
     assert direction_classes(names) == names[:5]
+    assert len(direction_classes(sides := ("Leftward", "ClockWise", "righthand", "turn anti clockwise"))) == len(sides)

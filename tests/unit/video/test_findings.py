@@ -12,7 +12,8 @@ from videomae.video.manifest import Manifest, Sample
 def facts_of(number: int, **changes: object) -> VideoFacts:
     sound = {"num_frames": 100, "duration": 4.0, "stated_duration": 4.0, "fps": 25.0, "width": 320, "height": 240}
     moving = np.random.default_rng(number).uniform(0, 255, (32, 8, 8)).astype(np.float16)
-    unique = {"digest": f"d{number}", "content": f"c{number}", "codec": "h264", "fingerprint": moving}
+    times = np.arange(100) / 25
+    unique = {"digest": f"d{number}", "content": f"c{number}", "codec": "h264", "fingerprint": moving, "times": times}
     return VideoFacts(f"{number}.mp4", **{**sound, **unique, **changes})
 
 
@@ -92,3 +93,5 @@ def test_a_stretch_is_too_short_by_its_own_length():
 def test_a_stretch_after_the_end_is_an_error():
     sample = Sample("0.mp4", Path("0.mp4"), label=0, start=99.0, end=100.0)
     assert kinds([sample], [facts_of(0)], ("a",)) == {"no-frames": "error"}
+    later = facts_of(0, times=98.0 + np.arange(100) / 25)  # stamps need not begin at 0
+    assert kinds([sample], [later], ("a",)) == {"short": "warning"}

@@ -31,6 +31,18 @@ def named(manifest: Manifest) -> dict[str, str | None]:
 # ---- folders
 
 
+def test_split_folders_beside_others_are_not_taken_for_classes(tmp_path):
+    files(tmp_path, "train/cat/a.mp4", "test/cat/b.mp4", "samples/c.mp4")
+    with pytest.raises(DataError, match=r"folders for splits, and beside them \['samples'\]"):
+        read_manifest(tmp_path)
+
+
+def test_names_of_ucf101_and_kinetics_tell_the_source(tmp_path):
+    files(tmp_path, "a/v_Archery_g01_c02.avi", "a/v_Archery_g01_c03.avi", "b/-abcdefghij_000012_000022.mp4", "b/x.mp4")
+    groups = [sample.group for sample in read_manifest(tmp_path)]
+    assert groups == ["Archery_g01", "Archery_g01", "-abcdefghij", None]
+
+
 def test_a_folder_per_class_is_a_data_set(tmp_path):
     files(tmp_path, "run/a.mp4", "run/deep/b.MKV", "jump/a.mp4", "jump/.hidden.mp4", ".cache/x.mp4", "run/notes.txt")
     manifest = read_manifest(tmp_path)
@@ -258,6 +270,13 @@ def test_a_single_video_is_not_taken_for_a_list(tmp_path):
         read_manifest(video)
 
 
+def test_a_manifests_labels_and_splits_are_stripped_and_splits_have_one_name(tmp_path):
+    lines = "path,label,split\na.mp4,cat,Train\nb.mp4,cat ,validation\nc.mp4, dog,my split\n"
+    manifest = read_manifest(write(tmp_path / "m.csv", lines))
+    assert manifest.classes == ("cat", "dog")
+    assert [sample.split for sample in manifest] == ["train", "val", "my split"]
+
+
 # ---- splits
 
 
@@ -278,6 +297,24 @@ def test_a_stratified_split_gives_every_part_its_share_of_every_class():
     assert counts["val"][0] == counts["test"][0] == 10
     assert counts["val"][1] == counts["test"][1] == 5
     assert abs(counts["train"][2] - 5.6) <= 1
+
+
+@pytest.mark.parametrize(("classes", "each", "share"), [(100, 2, 0.2), (50, 4, 0.1), (100, 8, 0.05), (100, 3, 0.2)])
+def test_what_small_classes_cannot_share_evens_out_over_them(classes, each, share):
+    manifest = made([i % classes for i in range(classes * each)])
+    drawn = manifest.stratified_split({"train": 1 - share, "val": share}, seed=0)
+    assert abs(len(drawn.split("val")) - share * len(manifest)) <= 1
+    assert max(Counter(s.label for s in drawn.split("val")).values()) == 1
+
+
+def test_a_file_that_links_two_groups_keeps_them_together():
+    samples = [
+        Sample(f"{i}", Path(f"{file}.mp4"), label=0, start=float(i), group=group)
+        for i, (file, group) in enumerate([("a", "g1"), ("a", None), ("b", "g1"), ("b", "g2"), ("c", "g2")])
+    ] + [Sample(f"d{i}", Path(f"d{i}.mp4"), label=0) for i in range(5)]
+    for seed in range(5):
+        drawn = Manifest(tuple(samples), ("x",), Path()).grouped_split({"train": 0.5, "val": 0.5}, seed=seed)
+        assert len({s.split for s in drawn.samples[:5]}) == 1
 
 
 def test_a_split_depends_on_its_seed_only():

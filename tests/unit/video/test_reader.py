@@ -140,11 +140,36 @@ def test_packets_of_a_file_are_read_once_until_it_changes(video, indexed):
     assert len(indexed) == 2
 
 
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_remembered(video, tmp_path, indexed, monkeypatch):
+    other = write_video(tmp_path / "other.mp4", moving_square(), options=FAST_TO_DECODE)
+    read = reader_module._PyAV._index_packets
+    with monkeypatch.context() as patch:
+        patch.setattr(reader_module._PyAV, "_index_packets", lambda v: (read(v), os.replace(other, video))[0])
+        VideoReader(video, peek=False).close()
+    with VideoReader(video) as reader:
+        np.testing.assert_array_equal(reader.frames_at(range(60)), decode_in_sequence(video)[0])
+    assert indexed == [str(video)] * 2
+
+
+def test_an_index_of_another_file_is_not_believed(video, tmp_path, indexed):
+    other = write_video(tmp_path / "other.mp4", moving_square(seed=1), options=FAST_TO_DECODE)
+    VideoReader(video).close()
+    kept = reader_module._INDICES.get(reader_module._state_of(str(video)))
+    reader_module._INDICES.put(reader_module._state_of(str(other)), kept)
+    with VideoReader(other) as reader:
+        np.testing.assert_array_equal(reader.frames_at(range(60)), decode_in_sequence(other)[0])
+    assert indexed == [str(video), str(other)]
+
+
 def test_what_is_remembered_of_files_is_bounded(tmp_path, indexed):
     files = [write_video(tmp_path / f"{number}.mp4", moving_square(60)) for number in range(3)]
     for file in (files[0], files[1], files[0], files[2], files[0], files[1]):  # two of them fit in
         VideoReader(file).close()
     assert indexed == [str(files[number]) for number in (0, 1, 2, 1)]
+    long = write_video(tmp_path / "long.mp4", moving_square(160))  # does not fit in, and drives nothing out
+    for file in (long, files[1]):
+        VideoReader(file).close()
+    assert indexed[4:] == [str(long)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
