@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -19,12 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from tyro.constructors import PrimitiveConstructorSpec
 
 from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.tasks.predict import Sampling, choose_device, load_processor
-from videomae.tasks.timeline import slide
-from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.tasks.timeline import read_ahead, slide
+from videomae.video.manifest import VIDEO_EXTENSIONS, Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -34,13 +37,51 @@ if TYPE_CHECKING:
     from videomae.models.videomae import VideoMAEModel
     from videomae.video.processors import VideoMAEImageProcessor
 
-SETTINGS_NAME, PARTS, UNREADABLE_NAME = "features.json", "parts", "unreadable.csv"
+SETTINGS_NAME, PARTS, NPY, UNREADABLE_NAME = "features.json", "parts", "npy", "unreadable.csv"
+FORMAT = 2  # of the folder; another one is not gone on with
 PLACES = ("model", "root")  # what features do not depend on
-PART_VIDEOS = 32
+# What the encoder's output depends on besides its weights. Those of the classifier and the decoder, and how clips are
+# chosen, are not here.
+ENCODER_FIELDS = (
+    "frame_size",
+    "tubelet_shape",
+    "num_channels",
+    "num_frames",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "qv_bias",
+    "use_mean_pooling",
+    "position_embedding",
+    "position_grid",
+)
 
 Per = Literal["clip", "window", "slot", "token"]
 Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], object]
+
+
+def seconds(text: str) -> float:
+    """Read "2s" or "2" as 2.0."""
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise ValueError(f"{text!r} is no number of seconds: write it as 2s or 2") from None
+
+
+Seconds = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SECONDS",
+        instance_from_str=lambda words: seconds(words[0]),
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [f"{value:g}"],
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +156,8 @@ class VideoEmbedder:
         self.check(layer, batch_size, window=window, hop=hop)
         clips = self.clips(video, per, stride=stride, window=window, hop=hop)
         found = []
-        while batch := list(islice(clips, batch_size)):  # a batch at a time, so that pixels do not add up
+        # A batch at a time, so that pixels do not add up; meanwhile the next one is decoded.
+        for batch in read_ahead(iter(lambda: list(islice(clips, batch_size)), [])):
             tokens = self.encode([pixels for _, _, pixels in batch], layer)
             found.append(self.rows([clip[:2] for clip in batch], tokens, per))
         return Features(
@@ -136,8 +178,10 @@ class VideoEmbedder:
         return Features(starts, ends, tokens[0])
 
     def fingerprint(self) -> str:
-        """Return a checksum of the weights and the processor."""
+        """Return a checksum of the weights, of what the config does with them, and of the processor."""
         digest = hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True).encode())
+        config = {name: getattr(self.model.config, name) for name in ENCODER_FIELDS}
+        digest.update(json.dumps(config, sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
@@ -159,7 +203,7 @@ class VideoEmbedder:
                     f"{sample.path} has no frame between {begin} s and {sample.end} s: correct the manifest"
                 )
             if per == "window":
-                inside = ((time - begin, frame) for time, frame in islice(reader, first, last))
+                inside = ((time - begin, frame) for time, frame in reader.frames(first, last))
                 for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
                     yield begin + start, begin + start + window, self._prepare(clip)
                 return
@@ -205,7 +249,8 @@ class EmbedSettings:
     """Folder of videos, CSV manifest, or official list."""
 
     out: Path
-    """Folder to write to; a run that was stopped goes on there, and tries again what could not be read."""
+    """Folder to write to; a run that was stopped goes on there, and tries again what could not be read. Its settings,
+    model and list of videos are compared, the videos themselves are not: where those changed, name another folder."""
 
     model: str
     """Directory, weights file, or id on the Hugging Face Hub; pre-trained or fine-tuned."""
@@ -219,15 +264,15 @@ class EmbedSettings:
     stride: float | None = None
     """Frames from one of the clip to the next, by default as in the model's training."""
 
-    window: float = 2.0
-    """With --per window: seconds that a window spans."""
+    window: Seconds = 2.0
+    """With --per window: seconds that a window spans, such as 2s or 2."""
 
-    hop: float = 1.0
-    """With --per window: seconds from one window to the next."""
+    hop: Seconds = 1.0
+    """With --per window: seconds from one window to the next, such as 1s or 1."""
 
     npy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Also write npy/VIDEO.npy, (rows, width) float32, as temporal action detection codebases read features;
-    of a stretch npy/VIDEO@START-END.npy."""
+    """Also write npy/VIDEO.npy, (rows, width) float32, as temporal action detection codebases read features; of a
+    stretch npy/VIDEO@START-END.npy. VIDEO is its path without the ending, unless two videos differ only there."""
 
     batch_size: int = 8
     """Clips that go through the model at once."""
@@ -242,15 +287,16 @@ class EmbedSettings:
     """With --engine ray: processes that hold the model; each takes a GPU where Ray has any."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object: where the features are, and which videos could not be read."""
+    """Print one JSON object: where the features are, and which videos could not be read. Under torchrun the first
+    process prints it, when all have ended."""
 
 
 def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: None) -> dict[str, str]:
     """Write the features of all videos; what is there already is kept.
 
-    Under ``torchrun`` the processes share the parts. A part is a Parquet file of PART_VIDEOS videos with the columns
-    path, start, end, label, split, group, sample (its number in the manifest) and vector; which videos it holds
-    does not depend on who writes it.
+    Under ``torchrun`` the processes share the parts. A part is a Parquet file of some videos (see `part_size`) with the
+    columns path, start, end, label, split, group, sample (its number in the manifest) and vector; which videos it
+    holds does not depend on who writes it.
 
         >>> embed(EmbedSettings(Path("videos"), Path("features"), "run/model"))  # the videos that cannot be read
         {}
@@ -267,15 +313,18 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
     Raises:
         CheckpointError: if the folder holds features of another model or other settings.
         DataError: if pyarrow is missing, or there are no videos.
+        ValueError: for a setting that makes no sense.
     """
     pyarrow_or_error()
     s = settings
+    if s.actors < 1:
+        raise ValueError(f"--actors must be at least 1, got {s.actors}")
     manifest = read_manifest(s.data)
     embedder = VideoEmbedder.from_pretrained(s.model, device=s.device)
     about = describe(s, manifest, embedder)
     embedder.check(s.layer, s.batch_size, window=s.window, hop=s.hop)
     stored = s.out / SETTINGS_NAME
-    if stored.exists():
+    if stored.exists() and part_files(s.out):
         old = json.loads(stored.read_text(encoding="utf-8"))
         changed = [name for name in about if name not in PLACES and old.get(name) != about[name]]
         if changed:
@@ -288,13 +337,13 @@ def embed(settings: EmbedSettings, *, progress: Progress = lambda done, total: N
             raise CheckpointError(f"{s.out} holds other features: {differences}. Name another --out")
     write_json(stored, about)
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    parts = range(-(-len(manifest) // PART_VIDEOS))
+    parts = range(about["parts"])
     missing = [n for n in parts[rank::world_size] if not _is_done(part_file(s.out, n))]
     write = _write_with_ray(missing, s) if s.engine == "ray" else _write_here(missing, manifest, embedder, s)
     done = len(parts) - len(missing)
     for _ in write:
         done += 1
-        progress(min(done * PART_VIDEOS, len(manifest)), len(manifest))
+        progress(min(done * about["part_videos"], len(manifest)), len(manifest))
     if all(part_file(s.out, number).exists() for number in parts):
         return _list_unreadable(s.out)
     return {}  # another process writes the last part, and the list
@@ -304,8 +353,9 @@ def _write_here(
     missing: Sequence[int], manifest: Manifest, embedder: VideoEmbedder, settings: EmbedSettings
 ) -> Iterator[int]:
     """Write the parts one after the other, and yield the number of each when it is there."""
+    names = npy_names(manifest)
     for number in missing:
-        write_part(number, manifest, embedder, settings)
+        write_part(number, manifest, names, embedder, settings)
         yield number
 
 
@@ -323,11 +373,12 @@ def _write_with_ray(missing: Sequence[int], settings: EmbedSettings) -> Iterator
     class Writer:
         def __init__(self) -> None:
             self.manifest = read_manifest(s.data)
+            self.names = npy_names(self.manifest)
             self.embedder = VideoEmbedder.from_pretrained(s.model, device=s.device)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             for number in batch["part"]:
-                write_part(int(number), self.manifest, self.embedder, s)
+                write_part(int(number), self.manifest, self.names, self.embedder, s)
             return batch
 
     if not ray.is_initialized():
@@ -356,8 +407,36 @@ def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedde
     videos = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32]
     model = str(Path(settings.model).resolve()) if Path(settings.model).exists() else settings.model
     places = {"model": model, "root": str(manifest.root.resolve())}
-    identity = {"fingerprint": embedder.fingerprint(), "videos": videos, "parts": -(-len(manifest) // PART_VIDEOS)}
-    return kept | identity | places
+    size = part_size(len(manifest), settings.per)
+    identity = {"format": FORMAT, "fingerprint": embedder.fingerprint(), "videos": videos}
+    return kept | identity | {"part_videos": size, "parts": -(-len(manifest) // size)} | places
+
+
+def part_size(num_videos: int, per: Per) -> int:
+    """Return how many videos a part holds: enough parts for processes to share, and not too much work to lose."""
+    return min(8, max(1, num_videos // 64)) if per == "window" else min(32, max(1, num_videos // 16))
+
+
+def npy_names(manifest: Manifest) -> list[str]:
+    """Return the name below ``npy`` for each sample of a manifest: no two are the same, none lies elsewhere."""
+    paths = []
+    for sample in manifest:
+        path = Path(sample.path)
+        parts = path.parts[1:] if path.anchor else path.parts
+        paths.append(Path(*("_" if part == ".." else part for part in parts)))
+    bare = [path.with_suffix("") if path.suffix.lower() in VIDEO_EXTENSIONS else path for path in paths]
+    owners: dict[Path, set[str]] = {}
+    for path, sample in zip(bare, manifest, strict=True):
+        owners.setdefault(path, set()).add(sample.path)
+    names: dict[str, None] = {}
+    for i, sample in enumerate(manifest):
+        name = (bare[i] if len(owners[bare[i]]) == 1 else paths[i]).as_posix()
+        if sample.start is not None or sample.end is not None:
+            name += f"@{sample.start or 0.0!r}-{'end' if sample.end is None else repr(sample.end)}"
+        while name in names:
+            name += f"#{i}"
+        names[name] = None
+    return [f"{name}.npy" for name in names]
 
 
 def part_file(folder: Path, number: int) -> Path:
@@ -370,31 +449,42 @@ def part_files(folder: Path) -> list[Path]:
     return sorted((folder / PARTS).glob("[0-9]*.parquet"))
 
 
-def write_part(number: int, manifest: Manifest, embedder: VideoEmbedder, settings: EmbedSettings) -> None:
-    """Write the features of the videos of a part, with the list of those that could not be read, as one file."""
+def write_part(
+    number: int, manifest: Manifest, names: Sequence[str], embedder: VideoEmbedder, settings: EmbedSettings
+) -> None:
+    """Write the features of the videos of a part, with the list of those that could not be read, as one file.
+
+    Args:
+        number: of the part.
+        manifest: all videos.
+        names: of their .npy files, see `npy_names`.
+        embedder: the model.
+        settings: what to write.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    samples = manifest.samples[number * PART_VIDEOS : (number + 1) * PART_VIDEOS]
-    names = ("path", "start", "end", "label", "split", "group", "sample")
-    columns: dict[str, list[Any]] = {name: [] for name in names}
+    size = part_size(len(manifest), settings.per)
+    numbers = range(number * size, min((number + 1) * size, len(manifest)))  # in the manifest
+    samples = [manifest.samples[i] for i in numbers]
+    about = ("path", "start", "end", "label", "split", "group", "sample")
+    columns: dict[str, list[Any]] = {name: [] for name in about}
     vectors: list[NDArray[np.float32]] = []
-    unreadable: dict[str, str] = {}
-    numbers = range(number * PART_VIDEOS, number * PART_VIDEOS + len(samples))  # in the manifest
+    unreadable: list[dict[str, Any]] = []
     for i, sample, features in zip(numbers, samples, _embed_all(samples, embedder, settings), strict=True):
+        label = None if sample.label is None else manifest.classes[sample.label]
         if isinstance(features, VideoError):
-            unreadable[sample.path] = str(features)
+            known = {"path": sample.path, "label": label, "split": sample.split, "group": sample.group}
+            unreadable.append(known | {"reason": str(features)})
             continue
         rows = len(features.vectors)
-        label = None if sample.label is None else manifest.classes[sample.label]
         values = (sample.path, None, None, label, sample.split, sample.group, i)
         for name, value in zip(columns, values, strict=True):
             columns[name] += [value] * rows
         columns["start"][-rows:], columns["end"][-rows:] = features.starts.tolist(), features.ends.tolist()
         vectors.append(features.vectors)
         if settings.npy:
-            stretch = "" if sample.start is None and sample.end is None else f"@{sample.start or 0:g}-{sample.end}"
-            with atomic_write(settings.out / "npy" / f"{sample.path}{stretch}.npy") as temporary:
+            with atomic_write(settings.out / NPY / names[i]) as temporary:
                 np.save(temporary, features.vectors)
     width = embedder.model.config.hidden_size
     flat = np.concatenate(vectors).ravel() if vectors else np.empty(0, np.float32)
@@ -462,37 +552,64 @@ def _embed_all(
                     yield embedder.rows([clip[:2]], next(tokens)[None], s.per)
 
 
-def _is_done(file: Path) -> bool:
-    """Tell whether a part is there; one that lacks videos is made again, as they may be readable by now."""
+def read_unreadable(folder: str | Path) -> list[dict[str, Any]]:
+    """Return path, label, split, group and reason of the videos, or stretches of them, that `embed` could not read."""
+    return [video for file in part_files(Path(folder)) for video in _unreadable_of(file)]
+
+
+def _unreadable_of(file: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    return file.exists() and not json.loads(pq.read_schema(file).metadata[b"unreadable"])
+    unreadable = json.loads((pq.read_schema(file).metadata or {}).get(b"unreadable", b"[]"))
+    if isinstance(unreadable, dict) and unreadable:
+        raise DataError(f"{file} was written by another version of `videomae embed`: embed again")
+    return list(unreadable)
+
+
+def _is_done(file: Path) -> bool:
+    """Tell whether a part is there; one that lacks videos is made again, as they may be readable by now."""
+    return file.exists() and not _unreadable_of(file)
 
 
 def _list_unreadable(folder: Path) -> dict[str, str]:
-    import pyarrow.parquet as pq
-
-    unreadable: dict[str, str] = {}
-    for file in part_files(folder):
-        unreadable |= json.loads(pq.read_schema(file).metadata[b"unreadable"])
+    unreadable = [(video["path"], video["reason"]) for video in read_unreadable(folder)]
     if unreadable:
-        write_csv(folder / UNREADABLE_NAME, ("path", "reason"), unreadable.items())
+        write_csv(folder / UNREADABLE_NAME, ("path", "reason"), unreadable)
     else:
         (folder / UNREADABLE_NAME).unlink(missing_ok=True)
-    return unreadable
+    return dict(unreadable)
+
+
+@contextmanager
+def _group_of_torchrun() -> Iterator[int]:
+    """Join the group of processes that ``torchrun`` started, if it did; yield the rank. At the end all are awaited."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=30))  # one may have far more to do than another
+    try:
+        yield dist.get_rank()
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
 
 
 def main(settings: EmbedSettings) -> int:
-    """Embed with a progress bar; the exit code is 1 if videos could not be read."""
+    """Embed with a progress bar; the exit code is 1 if videos could not be read, in the first of several processes."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=notes, transient=True, disable=os.environ.get("RANK", "0") != "0") as bar:
+    with _group_of_torchrun() as rank, Bar(*columns, console=notes, transient=True, disable=rank > 0) as bar:
         task = bar.add_task("", total=None)
-        unreadable = embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if rank > 0:
+        return 0
+    unreadable = _list_unreadable(settings.out)
     if unreadable:
         notes.print(f"{len(unreadable)} videos could not be read: see {settings.out / UNREADABLE_NAME}", markup=False)
     answer = json.dumps({"out": str(settings.out), "unreadable": unreadable}) if settings.json else str(settings.out)

@@ -503,10 +503,11 @@ def _group_of_torchrun(settings: EvaluateSettings) -> Iterator[int]:
     import torch
     import torch.distributed as dist
 
-    if choose_device(settings.device).type == "cuda":
-        settings.device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(settings.device)
-    dist.init_process_group("nccl" if (settings.device or "").startswith("cuda") else "gloo")
+    device = choose_device(settings.device)
+    settings.device = str(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield dist.get_rank()
     finally:

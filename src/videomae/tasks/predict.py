@@ -3,9 +3,13 @@
 import dataclasses
 import json
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -33,6 +37,7 @@ log = logging.getLogger(__name__)
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 DEFAULT_MODEL = "MCG-NJU/videomae-base-finetuned-kinetics"
+DEFAULT_TOP_K, DEFAULT_THRESHOLD = 5, 0.5
 
 Frames = np.ndarray
 
@@ -249,16 +254,26 @@ def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options
 
 
 def choose_device(device: "torch.device | str | None") -> "torch.device":
-    """Return the device asked for, or the best there is: CUDA, then MPS, then the CPU."""
+    """Return the device asked for, or the best there is: CUDA, then MPS, then the CPU.
+
+    Under ``torchrun`` "cuda", and None where there are GPUs, is that of the process: ``cuda:LOCAL_RANK``.
+    """
     import torch
 
+    if (
+        int(os.environ.get("WORLD_SIZE", "1")) > 1
+        and "LOCAL_RANK" in os.environ
+        and (str(device) == "cuda" or (device is None and torch.cuda.is_available()))
+    ):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     if device is not None:
         try:
             chosen = torch.device(device)
             torch.empty(0, device=chosen)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
-                f"the device {str(device)!r} is not to be had here: use cpu, cuda, cuda:1 or mps"
+                f"the device {str(device)!r} is not to be had here: use cpu, cuda, cuda:1 or mps (torchrun needs a GPU "
+                "for each of its processes on a machine)"
             ) from error
         return chosen
     if torch.cuda.is_available():
@@ -287,15 +302,18 @@ class PredictSettings:
     """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and tell what happens when. Best is
     about the length of the clips in training, e.g. 64 frames for 16 at a stride of 4."""
 
-    threshold: float = 0.5
-    """With --window: an event of a class needs a window that scores this, and takes in those around it that score six
-    tenths of it."""
+    threshold: float | None = None
+    """With --window: an event of a class needs a window that scores this, by default 0.5, and takes in those around it
+    that score --leave."""
 
-    min_length: float = 0.0
+    leave: float | None = None
+    """With --window: an event ends where its class scores less than this, by default six tenths of the threshold."""
+
+    min_length: float | None = None
     """With --window: leave out events shorter than so many seconds."""
 
     timeline: Path | None = None
-    """With --window: write the events here, as .csv or .json (with all windows)."""
+    """With --window: write the events here, as .csv, or .json (with the scores of all classes in all windows)."""
 
     plot: Path | None = None
     """With --window: draw scores and events over the time here, as .png."""
@@ -303,11 +321,13 @@ class PredictSettings:
     overlay: Path | None = None
     """With --window: write the video with its events drawn on it here, as .mp4."""
 
-    top_k: int = 5
-    """How many classes to show, without --window."""
+    top_k: int | None = None
+    """How many classes to show, by default 5; with --window --json, how many of each window, by default 1."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one JSON object per video instead of a table."""
+    """Print one JSON object per video instead of a table; what could not be read has an "error" in it. With --window a
+    stream prints one line per window as it comes, {"path", "start", "end", "label", "score"}, and that object, with
+    "events", at its end, which Ctrl-C or SIGTERM brings about."""
 
     device: str | None = None
     """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
@@ -338,8 +358,9 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
         CheckpointError: if the model cannot be loaded.
         DataError: if a folder holds no videos.
     """
-    if settings.top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {settings.top_k}")
+    top_k = DEFAULT_TOP_K if settings.top_k is None else settings.top_k
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
     files = find_videos(settings.files)
     stride = None if settings.stride is None else _frames(settings.stride)
     load = partial(VideoClassifier.from_pretrained, settings.model, device=settings.device, dtype=settings.dtype)
@@ -358,7 +379,7 @@ def predict(settings: PredictSettings) -> Iterator[Result]:
                 yield Result(str(file), [], str(error))
                 continue
             scores = classifier.scores(clips, crops=sampling.crops)
-            yield Result(str(file), classifier.rank(scores, settings.top_k))
+            yield Result(str(file), classifier.rank(scores, top_k))
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
@@ -382,9 +403,9 @@ def main(settings: PredictSettings) -> int:
     """Print the results as they come; the exit code is 1 if a file could not be read."""
     if settings.window is not None:
         return _predict_windows(settings)
-    for name in ("timeline", "plot", "overlay"):
+    for name in ("timeline", "plot", "overlay", "threshold", "leave", "min_length"):
         if getattr(settings, name) is not None:
-            raise ValueError(f"--{name} needs --window, e.g. --window 2s --stride 1s")
+            raise ValueError(f"--{name.replace('_', '-')} needs --window, e.g. --window 2s --stride 1s")
     if streams := [source for source in settings.files if is_stream(source)]:
         raise ValueError(f"{streams[0]} is a stream, which needs --window, e.g. --window 2s --stride 1s")
     results = predict(settings)
@@ -399,8 +420,8 @@ def _frames(stride: str) -> float:
         raise ValueError(f"--stride {stride} needs --window; without it, it is a number of frames") from None
 
 
-def _seconds(given: str, source: str, name: str) -> float:
-    """Return the seconds that "2s" stands for, or a number of frames at the file's own rate."""
+def _seconds(given: str, source: str, name: str, *, usual: int = 1) -> float:
+    """Return the seconds that "2s" stands for, or a number of frames at the file's own rate; warn below the usual."""
     if given.endswith("s"):
         try:
             seconds = float(given[:-1])
@@ -411,6 +432,8 @@ def _seconds(given: str, source: str, name: str) -> float:
         return seconds
     if not given.isdecimal() or is_stream(source):
         raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}")
+    if int(given) < usual:
+        log.warning("--%s: %s frames are fewer than the model's %d; did you mean %ss?", name, given, usual, given)
     with VideoReader(source) as reader:
         return int(given) / reader.fps
 
@@ -429,7 +452,12 @@ def _predict_windows(settings: PredictSettings) -> int:
         raise ValueError(
             f"--views {s.views} does not go together with --window, which sees every stretch once: leave it out"
         )
-    check_threshold(s.threshold)
+    if s.top_k is not None and not s.json:
+        raise ValueError("--top-k with --window needs --json, where each window has its best classes: leave it out")
+    if s.top_k is not None and s.top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {s.top_k}")
+    threshold = DEFAULT_THRESHOLD if s.threshold is None else s.threshold
+    check_threshold(threshold, s.leave)
     sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
     outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
     if outputs and len(sources) != 1:
@@ -444,37 +472,48 @@ def _predict_windows(settings: PredictSettings) -> int:
         raise ValueError(f"--overlay {s.overlay} is the video itself: name another file")
     notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
     classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
-    names, failed = classifier.model.config.id2label, 0
+    classes, failed = tuple(classifier.model.config.id2label.values()), 0
 
-    def show(window: Window) -> None:
-        best = int(window.scores.argmax())
-        notes.print(f"{window.start:8.1f} s  {names[best]}  {window.scores[best]:.2f}", markup=False)
+    def show(source: str, window: Window) -> None:
+        best = window.to_dict(classes)
+        if s.json:
+            _print_line({"path": source} | best)
+        else:
+            notes.print(f"{window.start:8.1f} s  {best['label']}  {best['score']:.2f}", markup=False)
 
     for source in sources:
         try:
-            length = _seconds(s.window or "", source, "window")
+            length = _seconds(s.window or "", source, "window", usual=classifier.model.config.num_frames)
             stride = length / 2 if s.stride is None else _seconds(s.stride, source, "stride")
-            timeline = read_timeline(
-                classifier,
-                source,
-                window=length,
-                stride=stride,
-                threshold=s.threshold,
-                min_length=s.min_length,
-                batch_size=1 if is_stream(source) else 8,
-                on_window=show if is_stream(source) else lambda window: None,
-            )
+            with _terminated_as_interrupted(is_stream(source)):
+                timeline = read_timeline(
+                    classifier,
+                    source,
+                    window=length,
+                    stride=stride,
+                    threshold=threshold,
+                    leave=s.leave,
+                    min_length=s.min_length or 0.0,
+                    batch_size=1 if is_stream(source) else 8,
+                    on_window=partial(show, source) if is_stream(source) else lambda window: None,
+                )
         except VideoError as error:
             failed += 1
             notes.print(f"[red]error:[/red] {escape(str(error))}")
+            if s.json:
+                _print_line({"path": source, "events": [], "windows": [], "error": str(error)})
             continue
+        failed += timeline.error is not None
+        timeline = dataclasses.replace(timeline, settings={"model": s.model} | timeline.settings)
         if s.json:
-            sys.stdout.write(json.dumps({"path": source} | timeline.to_dict(), ensure_ascii=False) + "\n")
-        else:
+            _print_line({"path": source} | timeline.to_dict(top_k=s.top_k or 1))
+        elif timeline.events:
             table = Table(Column(escape(Path(source).name), overflow="fold"), "from", "to", "score")
             for event in timeline.events:
                 table.add_row(escape(event.label), f"{event.start:.1f} s", f"{event.end:.1f} s", f"{event.score:.2f}")
-            console.print(table if timeline.events else f"{source}: nothing reaches the threshold {s.threshold:g}")
+            console.print(table)
+        else:
+            console.print(f"{source}: nothing reaches the threshold {threshold:g}", markup=False)
         if s.timeline is not None:
             timeline.save(s.timeline)
         if s.plot is not None:
@@ -485,12 +524,30 @@ def _predict_windows(settings: PredictSettings) -> int:
     return 1 if failed else 0
 
 
+@contextmanager
+def _terminated_as_interrupted(wanted: bool) -> Iterator[None]:
+    """Let SIGTERM, with which services are stopped, end the block as Ctrl-C does."""
+    if not wanted or threading.current_thread() is not threading.main_thread():  # others may set no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_line(content: dict[str, Any]) -> None:
+    """Print a JSON object as one line, at once."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def _print_json(results: Iterable[Result]) -> int:
     failed = 0
     for result in results:
         failed += result.error is not None
-        sys.stdout.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+        _print_line(dataclasses.asdict(result))
     return failed
 
 

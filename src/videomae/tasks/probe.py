@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from videomae.errors import DataError
 from videomae.evaluation import accuracy_interval
-from videomae.tasks.embed import read_features
+from videomae.tasks.embed import read_features, read_unreadable
 from videomae.video.manifest import read_manifest
 
 FOLDS = 5
+NAMED = 5  # unreadable videos, in an error
 
 
 @dataclasses.dataclass
@@ -38,6 +39,10 @@ class ProbeSettings:
 
     seed: int = 0
     """Of folds and bootstrap."""
+
+    on_bad: Literal["stop", "wrong"] = "stop"
+    """Videos that could not be read when they were embedded stop the run; or those to test on count as wrong, and those
+    to train on are left out."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object."""
@@ -68,52 +73,93 @@ def probe(settings: ProbeSettings) -> dict[str, Any]:
         (4, '2-fold cross-validation, groups kept together', True)
 
     Returns:
-        "knn" and "linear" as `ProbeResult`; "protocol", "num_videos" and "classes".
+        "knn" and "linear" as `ProbeResult`; "protocol", "num_videos" (tested on), "num_unreadable" (of all) and
+        "classes".
 
     Raises:
-        DataError: if labels, features or scikit-learn are missing.
+        DataError: if labels, features or scikit-learn are missing, or if videos could not be read and ``on_bad`` is
+            "stop".
     """
     sklearn_or_error()
     s = settings
     if s.k < 1 or s.c <= 0:
         raise ValueError(f"--k must be at least 1 and --c above 0, got {s.k} and {s.c}")
+    bad_labels, bad_splits, bad_groups = load_unreadable(s.features, s.labels, on_bad=s.on_bad)
     vectors, labels, splits, groups = load(s.features, s.labels)
-    classes, targets = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise DataError(f"a probe needs at least 2 classes, got {classes.tolist()}")
-    if "test" in splits:
+    classes = np.unique(np.concatenate([labels, bad_labels]))
+    targets, bad_targets = np.searchsorted(classes, labels), np.searchsorted(classes, bad_labels)
+    if len(np.unique(targets)) < 2:
+        raise DataError(f"a probe needs at least 2 classes, got {np.unique(labels).tolist()}")
+    counted = np.full(len(bad_labels), True)
+    if "test" in splits or "test" in bad_splits:
         folds = [(np.flatnonzero(splits != "test"), np.flatnonzero(splits == "test"))]
         protocol = "train and test split"
         if not folds[0][0].size:
             raise DataError("all videos are of the split 'test': there is nothing to train on")
+        if not folds[0][1].size:
+            raise DataError("no video of the split 'test' could be read: repair them and embed again")
+        counted = bad_splits == "test"
     else:
         folds, protocol = _folds(targets, groups, s.seed)
     if any(len(np.unique(targets[train])) < 2 for train, _ in folds):
         raise DataError("the videos to train on are all of one class: draw another split")
     results: dict[str, Any] = {}
     tested = np.concatenate([test for _, test in folds])
+    true = np.concatenate([targets[tested], bad_targets[counted]])
+    of_groups = [*groups[tested].tolist(), *bad_groups[counted].tolist()]
     for name, make in (("knn", partial(predict_knn, k=s.k)), ("linear", partial(predict_linear, c=s.c))):
         predicted = np.concatenate([make(vectors[a], targets[a], vectors[b]) for a, b in folds])
-        right = predicted == targets[tested]
-        interval, _ = accuracy_interval(right, groups[tested].tolist(), confidence=0.95, seed=s.seed)
-        means = [right[targets[tested] == label].mean() for label in np.unique(targets[tested])]
+        right = np.concatenate([predicted == targets[tested], np.full(int(counted.sum()), False)])
+        interval, _ = accuracy_interval(right, of_groups, confidence=0.95, seed=s.seed)
+        means = [right[true == label].mean() for label in np.unique(true)]
         results[name] = ProbeResult(float(right.mean()), interval, float(np.mean(means)))
-    return results | {"protocol": protocol, "num_videos": len(tested), "classes": classes.tolist()}
+    numbers = {"num_videos": len(true), "num_unreadable": len(bad_labels)}
+    return results | numbers | {"protocol": protocol, "classes": classes.tolist()}
 
 
 def load(features: Path, labels: Path | None) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return a vector, label, split and group for each video, all (videos, ...)."""
     table = read_features(features)
+    if not table.num_rows:
+        raise DataError(
+            f"{features} holds no vectors, as none of the videos could be read: repair them and embed again"
+        )
     rows = np.stack(table["vector"].to_numpy())
     _, first, number = np.unique(np.array(table["sample"]), return_index=True, return_inverse=True)
     paths = [table["path"][int(i)].as_py() for i in first]
     vectors = np.zeros((len(paths), rows.shape[1]), np.float64)
     np.add.at(vectors, number, rows)
     vectors /= np.bincount(number)[:, None]
-    if labels is None:
-        columns = [table[name].to_pylist() for name in ("label", "split", "group")]
-        about = [tuple(column[i] for column in columns) for i in first]
-    else:
+    columns = [table[name].to_pylist() for name in ("label", "split", "group")]
+    stored = [tuple(column[i] for column in columns) for i in first]
+    return vectors.astype(np.float32), *_about(paths, stored, labels)
+
+
+def load_unreadable(
+    features: Path, labels: Path | None, *, on_bad: str = "wrong"
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return label, split and group, (videos,) each, of the videos that could not be read when they were embedded.
+
+    Raises:
+        DataError: if there are some and ``on_bad`` is "stop".
+    """
+    videos = read_unreadable(features)
+    paths = [video["path"] for video in videos]
+    if paths and on_bad == "stop":
+        named = ", ".join(paths[:NAMED]) + (", ..." if len(paths) > NAMED else "")
+        raise DataError(
+            f"{len(paths)} videos could not be read when they were embedded: {named}. Repair them and run `videomae "
+            "embed` again, or let those to test on count as wrong and leave the others out (--on-bad wrong)"
+        )
+    return _about(paths, [(video["label"], video["split"], video["group"]) for video in videos], labels)
+
+
+def _about(
+    paths: list[str], stored: list[tuple[Any, ...]], labels: Path | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return label, split and group, (videos,) each, of videos: as stored, or from a manifest."""
+    about = stored
+    if labels is not None:
         manifest = read_manifest(labels)
         known = {v.path: (None if v.label is None else manifest.classes[v.label], v.split, v.group) for v in manifest}
         if len(known) < len(manifest) or len(set(paths)) < len(paths):
@@ -131,8 +177,8 @@ def load(features: Path, labels: Path | None) -> tuple[NDArray[np.float32], NDAr
         raise DataError(
             f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: name a manifest with labels"
         )
-    label, split, group = (np.array([row[i] or "" for row in about]) for i in range(3))
-    return vectors.astype(np.float32), label, split, np.where(group == "", paths, group)
+    label, split, group = (np.array([row[i] or "" for row in about], str) for i in range(3))
+    return label, split, np.where(group == "", np.array(paths, str), group)
 
 
 def _folds(targets: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[list[Any], str]:
@@ -172,20 +218,24 @@ def predict_linear(train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any
 
 
 def main(settings: ProbeSettings) -> int:
-    """Print the accuracies."""
+    """Print the accuracies; the exit code is 1 if videos could not be read."""
     from rich.console import Console
 
     result = probe(settings)
     if settings.json:
         content = {name: dataclasses.asdict(v) if isinstance(v, ProbeResult) else v for name, v in result.items()}
         sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
-        return 0
+        return 1 if result["num_unreadable"] else 0
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{result['num_videos']} videos of {len(result['classes'])} classes, {result['protocol']}")
+    if result["num_unreadable"]:
+        console.print(
+            f"{result['num_unreadable']} videos could not be read: those to test on count as wrong, others are left out"
+        )
     for name, title in (("knn", f"{settings.k} nearest neighbours"), ("linear", "logistic regression")):
         r = result[name]
         console.print(
             f"{title:24} top-1 {r.top1:.1%} ({r.interval[0]:.1%} to {r.interval[1]:.1%}), mean of classes "
             f"{r.mean_class_accuracy:.1%}"
         )
-    return 0
+    return 1 if result["num_unreadable"] else 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SHOWN_FRAMES, SMALLEST_SIDE = 8, 192
 GREY = 0.5
+DEFAULT_RATIO, DEFAULT_CELL_RATIO = 0.9, 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,8 +201,8 @@ class ReconstructSettings:
     """tube hides the same places in every time slot, random any, frame whole time slots; running_cell some of each
     2 x 2 places, in turn (--ratio 0.25, 0.5 or 0.75)."""
 
-    ratio: float = 0.9
-    """Share of the tubelets to hide."""
+    ratio: float | None = None
+    """Share of the tubelets to hide, by default 0.9; with running_cell 0.5."""
 
     stride: float | None = None
     """Distance between the frames of the clip, the middle one, in frames; by default they are chosen as in training."""
@@ -235,11 +236,15 @@ def run(settings: ReconstructSettings) -> Reconstruction:
     processor = load_processor(s.model, config)
     clip = Sampling.of(config, stride=s.stride).read(s.video)[0]
     pixel_values = processor(clip, return_tensors="pt").pixel_values
-    mask = MASKS[s.mask](config.grid, s.ratio, generator=torch.Generator().manual_seed(s.seed))
+    ratio = (DEFAULT_CELL_RATIO if s.mask == "running_cell" else DEFAULT_RATIO) if s.ratio is None else s.ratio
+    try:
+        mask = MASKS[s.mask](config.grid, ratio, generator=torch.Generator().manual_seed(s.seed))
+    except ValueError as error:
+        raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask") from error
     result = reconstruct(model, pixel_values, mask)
     with atomic_write(s.out) as temporary:
         if s.out.suffix == PICTURE:
-            draw(result, title=f"{s.video.name}, {s.mask} mask {s.ratio:g}").savefig(temporary, dpi=120)
+            draw(result, title=f"{s.video.name}, {s.mask} mask {ratio:g}").savefig(temporary, dpi=120)
         else:
             write_animation(temporary, side_by_side(result), s.out.suffix)
     return result

@@ -11,9 +11,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from videomae.errors import CheckpointError, DataError
+from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write
-from videomae.tasks.embed import SETTINGS_NAME, VideoEmbedder, part_files, read_features
+from videomae.tasks.embed import FORMAT, SETTINGS_NAME, VideoEmbedder, part_files, read_features
 from videomae.video.manifest import Sample
 from videomae.video.reader import VideoReader
 
@@ -42,6 +42,9 @@ class SearchSettings:
 
     model: str | None = None
     """Where the model lies now; by default where it lay when the index was made."""
+
+    root: Path | None = None
+    """Folder that the videos of the index lie in now; by default where they lay when it was made."""
 
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object."""
@@ -92,19 +95,21 @@ def search(settings: SearchSettings) -> list[Match]:
     if not stored.exists():
         raise DataError(f"{s.index} holds no features: make them with `videomae embed DATA --out {s.index}`")
     about = json.loads(stored.read_text(encoding="utf-8"))
+    if about.get("format") != FORMAT:
+        raise DataError(f"{s.index} was written by another version of `videomae embed`: embed again")
     if about["per"] not in ("clip", "window"):
         raise DataError(f"{s.index} holds a vector per {about['per']}: search needs one per clip or window")
     embedder = VideoEmbedder.from_pretrained(s.model or about["model"], device=s.device)
     if embedder.fingerprint() != about["fingerprint"]:
         raise CheckpointError(
-            f"{s.model or about['model']} is not the model that {s.index} was made with (weights or processor differ): "
-            "name that one with --model, or embed again"
+            f"{s.model or about['model']} is not the model that {s.index} was made with (weights, config or processor "
+            "differ): name that one with --model, or embed again"
         )
     chosen = {"clip_sampling": about["sampling"], "clip_stride": about["stride"], "clip_fps": about["fps"]}
     embedder.model.config = embedder.model.config.replace(**chosen)
     query = _query(s.query, embedder, about)
     found = _store(s.index).search(query).distance_type("cosine").limit(s.top_k).to_list()
-    root = Path(about["root"])
+    root = Path(about["root"]) if s.root is None else s.root
     return [
         Match(row["path"], str(root / row["path"]), row["start"], row["end"], 1 - float(row["_distance"]))
         for row in found
@@ -169,23 +174,31 @@ def _frames(file: str, start: float, end: float | None) -> "Image":
 
 
 def main(settings: SearchSettings) -> int:
-    """Print what was found, and draw it."""
+    """Print what was found, and draw it; the exit code is 1 if it cannot be drawn."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     if settings.sheet is not None and settings.sheet.suffix != ".png":
         raise ValueError(f"--sheet must end in .png, got {settings.sheet}")
+    if settings.root is not None and not settings.root.is_dir():
+        raise ValueError(f"--root must be the folder that the videos lie in, and {settings.root} is none")
     matches = search(settings)
-    if settings.sheet is not None:
-        with atomic_write(settings.sheet) as temporary:
-            contact_sheet(settings.query, matches).save(temporary, "PNG")
     if settings.json:
         content = {"query": str(settings.query), "matches": [dataclasses.asdict(match) for match in matches]}
         sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
-        return 0
-    table = Table(Column("video", overflow="fold"), "from", "to", "similarity")
-    for match in matches:
-        table.add_row(escape(match.path), f"{match.start:.1f} s", f"{match.end:.1f} s", f"{match.similarity:.3f}")
-    Console(highlight=False).print(table)
+    else:
+        table = Table(Column("video", overflow="fold"), "from", "to", "similarity")
+        for match in matches:
+            table.add_row(escape(match.path), f"{match.start:.1f} s", f"{match.end:.1f} s", f"{match.similarity:.3f}")
+        Console(highlight=False).print(table)
+    if settings.sheet is not None:
+        try:
+            with atomic_write(settings.sheet) as temporary:
+                contact_sheet(settings.query, matches).save(temporary, "PNG")
+        except (VideoError, OSError) as error:
+            errors = Console(stderr=True, highlight=False, soft_wrap=True)
+            errors.print(f"[red]error:[/red] no sheet was drawn: {escape(str(error))}")
+            errors.print("if the videos were moved, name their folder with --root")
+            return 1
     return 0

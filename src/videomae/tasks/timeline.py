@@ -7,8 +7,10 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from videomae.errors import VideoError
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.tasks.pictures import plain
-from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.reader import TIME_TOLERANCE, VideoReader
 from videomae.video.stream import is_stream, stream_frames
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
+GRACE = 5.0  # seconds that a thread is waited for that is no longer needed
+SINGLE_FRAME = 0.04  # seconds that the only frame of a stream is on show
 SHOWN_CLASSES = 6
 READABLE_WIDTH = 320
 COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
@@ -44,6 +50,16 @@ class Window:
     start: float
     end: float
     scores: NDArray[np.float32]
+
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return its times and its best class, ready for JSON."""
+        best = int(self.scores.argmax())
+        return {
+            "start": self.start,
+            "end": self.end,
+            "label": classes[best],
+            "score": round(float(self.scores[best]), 5),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,24 +88,37 @@ class Timeline:
         events: by their start.
         classes: the names.
         num_frames: how many frames were decoded, each once.
+        duration: seconds from the start of the first frame to the end of the last.
+        settings: what windows and events were made with: window, stride, threshold, leave and min_length.
+        error: why a stream broke off, or None.
     """
 
     windows: tuple[Window, ...]
     events: tuple[Event, ...]
     classes: tuple[str, ...]
     num_frames: int
+    duration: float
+    settings: dict[str, Any]
+    error: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, ready for JSON; of each window its best class."""
-        best = [int(window.scores.argmax()) for window in self.windows]
-        windows = [
-            {"start": w.start, "end": w.end, "label": self.classes[i], "score": round(float(w.scores[i]), 5)}
-            for w, i in zip(self.windows, best, strict=True)
-        ]
-        return {"events": [dataclasses.asdict(event) for event in self.events], "windows": windows}
+    def to_dict(self, *, top_k: int = 1) -> dict[str, Any]:
+        """Return settings, events and windows, ready for JSON.
+
+        Args:
+            top_k: of each window its best class (1), or a list ``top`` of its best ones, too.
+        """
+        windows = [window.to_dict(self.classes) for window in self.windows]
+        if top_k > 1:
+            for content, window in zip(windows, self.windows, strict=True):
+                best = np.argsort(-window.scores, kind="stable")[:top_k]
+                content["top"] = [{"label": self.classes[i], "score": round(float(window.scores[i]), 5)} for i in best]
+        events = [dataclasses.asdict(event) for event in self.events]
+        return {"settings": self.settings, "events": events, "windows": windows, "error": self.error}
 
     def save(self, path: str | Path) -> None:
-        """Write the events and windows as .json, or the events as .csv.
+        """Write everything as .json, or the events as .csv.
+
+        In the .json each window has the scores of all ``classes``, so that `merge_events` can be asked again.
 
         Raises:
             ValueError: if the file's name ends in neither.
@@ -98,7 +127,10 @@ class Timeline:
         if path.suffix not in (".csv", ".json"):
             raise ValueError(f"a timeline is written as .csv or .json, got {path}")
         if path.suffix == ".json":
-            write_json(path, self.to_dict())
+            content = self.to_dict() | {"classes": list(self.classes), "duration": self.duration}
+            for stored, window in zip(content["windows"], self.windows, strict=True):
+                stored["scores"] = [round(float(score), 7) for score in window.scores]
+            write_json(path, content)
         else:
             write_csv(path, ("label", "start", "end", "score"), map(dataclasses.astuple, self.events))
 
@@ -118,7 +150,8 @@ def read_timeline(
     """Slide a window over a video or stream, and merge what it shows into events.
 
     Every frame is decoded once; held are the frames of the windows that are not yet complete, so that memory does not
-    grow with the length. Where a stream breaks off, or Ctrl-C ends it, what was seen so far is returned.
+    grow with the length; while the model looks at some windows, a thread decodes the next ones. Where a stream breaks
+    off, or Ctrl-C ends it, what was seen so far is returned.
 
         >>> from videomae import VideoClassifier
         >>> classify = VideoClassifier.from_pretrained("run/model")
@@ -148,9 +181,10 @@ def read_timeline(
     leave = check_threshold(threshold, leave)
     counter = _Counter(stream_frames(source))
     windows: list[Window] = []
+    broken: str | None = None
     clips = slide(counter, window=window, stride=stride, num_frames=classifier.model.config.num_frames)
     try:
-        for batch in _batched(_processed(clips, classifier), batch_size):
+        for batch in read_ahead(_batched(_processed(clips, classifier), batch_size), stop=counter.stop):
             for begin, scores in zip([begin for begin, _ in batch], _score(batch, classifier), strict=True):
                 windows.append(Window(begin, begin + window, scores))
                 on_window(windows[-1])
@@ -160,20 +194,54 @@ def read_timeline(
     except VideoError as error:
         if not (windows and is_stream(source)):
             raise
+        broken = str(error)
         log.warning("%s; what was seen until then is kept", error)
     if not windows:
         raise VideoError(f"{source} has no frames to look at")
+    duration = counter.time if counter.frames > 1 else _duration_of_one_frame(source)
     names = tuple(classifier.model.config.id2label.values())
+    settings = {"window": window, "stride": stride, "threshold": threshold, "leave": leave, "min_length": min_length}
     events = merge_events(
         windows,
         names,
         stride=stride,
-        end=counter.time,
+        end=duration,
         threshold=threshold,
         leave=leave,
         min_length=min_length,
     )
-    return Timeline(tuple(windows), tuple(events), names, counter.frames)
+    return Timeline(tuple(windows), tuple(events), names, counter.frames, duration, settings, broken)
+
+
+def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Iterator[Item]:
+    """Yield items in their order; while the caller works with one, a thread makes the next.
+
+    Args:
+        items: what to yield; an error they raise is raised here, in its place.
+        stop: called at the end, also an early one, to let ``items`` end soon.
+    """
+    source, end = iter(items), object()
+
+    def make(place: Future[Any]) -> None:
+        try:
+            place.set_result(next(source, end))
+        except BaseException as error:  # the caller's to handle
+            place.set_exception(error)
+
+    def start() -> tuple[Future[Any], Thread]:
+        place: Future[Any] = Future()
+        thread = Thread(target=make, args=(place,), daemon=True)  # one that waits for a camera must not hold up the end
+        thread.start()
+        return place, thread
+
+    upcoming, thread = start()
+    try:
+        while (item := upcoming.result()) is not end:
+            upcoming, thread = start()
+            yield item
+    finally:
+        stop()
+        thread.join(GRACE)
 
 
 def slide(
@@ -321,8 +389,6 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
     import av
     from PIL import Image, ImageDraw, ImageFont
 
-    from videomae.video.reader import VideoReader
-
     with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
         enlarged = -(-READABLE_WIDTH // reader.width)  # so that a label fits into a small picture
         width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
@@ -363,18 +429,30 @@ def _draw_label(pen: Any, corner: tuple[int, int], event: Event, colour: str, fo
 
 
 class _Counter:
-    """Passes frames on, and keeps how many there were and the time of the last one."""
+    """Passes frames on until it is stopped, and keeps how many there were and the time of the last one."""
 
     def __init__(self, frames: Iterable[tuple[float, Any]]) -> None:
         self._source = frames
-        self.frames, self.time = 0, 0.0
+        self.frames, self.time, self._stopped = 0, 0.0, False
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def __iter__(self) -> Iterator[tuple[float, Any]]:
         for time, frame in self._source:
+            if self._stopped:
+                return
             step = time - self.time
             self.frames, self.time = self.frames + 1, time
             yield time, frame
         self.time += step if self.frames > 1 else 0.0  # the last frame is on show as long as the one before it
+
+
+def _duration_of_one_frame(source: str | Path) -> float:
+    if is_stream(source):
+        return SINGLE_FRAME
+    with VideoReader(source) as reader:
+        return reader.duration or SINGLE_FRAME
 
 
 def _processed(clips: Iterable[tuple[float, list[Any]]], classifier: "VideoClassifier") -> Iterator[tuple[float, Any]]:

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +18,13 @@ from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.cli import run as videomae
 from videomae.errors import CheckpointError, DataError
 from videomae.tasks import embed as embedding
-from videomae.tasks.embed import EmbedSettings, VideoEmbedder, embed, read_features
+from videomae.tasks.embed import EmbedSettings, VideoEmbedder, embed, npy_names, part_size, read_features
 from videomae.tasks.probe import ProbeSettings, probe
 from videomae.tasks.probe import load as load_features
 from videomae.tasks.runs import make_processor
 from videomae.tasks.search import SearchSettings, _frames, search
-from videomae.video.reader import VideoReader
+from videomae.video.manifest import Manifest, Sample
+from videomae.video.reader import VideoReader, _PyAV
 from videomae.video.synthetic import MOTIONS, write_motion_videos
 from videos import write_video as write_stamped
 
@@ -50,7 +54,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(embedding, "PART_VIDEOS", 2)
+    monkeypatch.setattr(embedding, "part_size", lambda num_videos, per: 2)
 
 
 def settings(place, out, **options) -> EmbedSettings:
@@ -109,14 +113,15 @@ def test_times_of_a_file_whose_stamps_begin_later_are_its_own(place, tmp_path):
     assert strip[:, -90:].mean() > 200
 
 
-def test_windows_hold_the_pixels_of_one_batch_only(place, monkeypatch):
+def test_windows_hold_the_pixels_of_a_batch_and_the_next_only(place, monkeypatch):
     embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
     made, held, encode = [], [], embedder.encode
     prepare = embedder._prepare
     monkeypatch.setattr(embedder, "_prepare", lambda clip: made.append(1) or prepare(clip))
     monkeypatch.setattr(embedder, "encode", lambda clips, layer: held.append(len(made)) or encode(clips, layer))
     assert len(embedder(one_video(place), per="window", window=0.5, hop=0.25, batch_size=2).vectors) == 7
-    assert held == [2, 4, 6, 7]
+    assert len(held) == 4
+    assert all(2 * (i + 1) <= made_by_then <= 2 * (i + 2) for i, made_by_then in enumerate(held[:3]))
 
 
 def test_a_stretch_without_frames_is_one_bad_video_also_with_windows(place, tmp_path):
@@ -154,15 +159,15 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_undisturbed(place, monkeyp
         with pytest.raises(KeyboardInterrupt):
             embed(settings(place, "stopped"))
     assert written == [0]
-    monkeypatch.undo()
-    monkeypatch.setattr(embedding, "PART_VIDEOS", 2)
+    monkeypatch.setattr(embedding, "write_part", write)
     embed(settings(place, "stopped"))
     whole = read_features(place / "whole")
     assert whole.equals(read_features(place / "stopped"))
     assert whole.num_rows == 6
     assert set(whole["label"].to_pylist()) == set(MOTIONS)
     first = whole["path"][0].as_py()
-    assert np.array_equal(np.load(place / "whole" / "npy" / f"{first}.npy")[0], whole["vector"].to_numpy()[0])
+    stem = first.removesuffix(".mp4")
+    assert np.array_equal(np.load(place / "whole" / "npy" / f"{stem}.npy")[0], whole["vector"].to_numpy()[0])
 
 
 def test_two_ranks_write_what_one_does(place, monkeypatch):
@@ -218,7 +223,7 @@ def test_features_of_another_model_or_other_settings_are_not_mixed(place, tmp_pa
 
 
 def test_settings_without_sense_leave_nothing_behind(place, tmp_path):
-    for options in ({"layer": 9}, {"batch_size": 0}, {"hop": 0}):
+    for options in ({"layer": 9}, {"batch_size": 0}, {"hop": 0}, {"actors": 0}):
         with pytest.raises(ValueError, match="must be"):
             embed(dataclasses.replace(settings(place, "refused"), out=tmp_path / "refused", **options))
     assert not (tmp_path / "refused").exists()
@@ -306,7 +311,7 @@ def test_stretches_of_one_video_keep_their_own_labels_and_files(place, tmp_path)
     assert labels.tolist() == ["a", "b"] * 6
     assert len(vectors) == 12
     assert len(set(groups.tolist())) == 6
-    first = np.load(tmp_path / "out" / "npy" / f"{names[0]}@0-1.0.npy")
+    first = np.load(tmp_path / "out" / "npy" / f"{names[0].removesuffix('.mp4')}@0.0-1.0.npy")
     assert np.array_equal(first[0], vectors[0])
     with pytest.raises(DataError, match="matched by path"):
         probe(ProbeSettings(tmp_path / "out", videos / "halves.csv"))
@@ -320,8 +325,8 @@ def test_a_class_of_one_group_cannot_be_cross_validated(tmp_path):
         probe(ProbeSettings(features, tmp_path / "labels.csv"))
 
 
-def write_labelled(tmp_path, splits: bool):
-    """Write features of 30 videos whose vectors tell 3 classes apart."""
+def write_labelled(tmp_path, splits: bool, *, unreadable=()):
+    """Write features of 30 videos whose vectors tell 3 classes apart, and which ones could not be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -335,7 +340,8 @@ def write_labelled(tmp_path, splits: bool):
         for name, value in zip(columns, (f"{i}.mp4", 0.0, 1.0, label, split, f"g{i // 6}", i, vector), strict=True):
             columns[name].append(value)
     (tmp_path / "parts").mkdir()
-    pq.write_table(pa.table(columns), tmp_path / "parts" / "000000.parquet")
+    table = pa.table(columns).replace_schema_metadata({"unreadable": json.dumps(list(unreadable))})
+    pq.write_table(table, tmp_path / "parts" / "000000.parquet")
     return tmp_path
 
 
@@ -356,3 +362,169 @@ def test_a_probe_takes_labels_from_a_manifest_and_misses_none(tmp_path, capsys):
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows[:-1]]) + "\n")
     with pytest.raises(DataError, match=r"lacks 1 .*29\.mp4"):
         probe(ProbeSettings(features, tmp_path / "labels.csv"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "is_other"),
+    [
+        ("layer_norm_eps", 1e-3, True),
+        ("num_attention_heads", 4, True),
+        ("image_size", 64, True),
+        ("hidden_act", "relu", True),
+        ("clip_stride", 2.0, False),
+        ("hidden_dropout_prob", 0.5, False),
+        ("num_labels", 7, False),
+        ("decoder_num_attention_heads", 4, False),
+    ],
+)
+def test_a_fingerprint_knows_what_the_config_does_with_the_weights(place, field, value, is_other):
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    before = embedder.fingerprint()
+    embedder.model.config = embedder.model.config.replace(**{field: value})
+    assert (embedder.fingerprint() != before) == is_other
+
+
+def test_parts_are_small_enough_to_share_whoever_writes_them(place, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    assert [part_size(n, "clip") for n in (1, 6, 100, 512, 10_000)] == [1, 1, 6, 32, 32]
+    assert [part_size(n, "window") for n in (1, 100, 512, 10_000)] == [1, 1, 8, 8]
+    embed(settings(place, tmp_path / "out"))
+    about = json.loads((tmp_path / "out" / "features.json").read_text())
+    assert (about["part_videos"], about["parts"], about["format"]) == (1, 6, embedding.FORMAT)
+    assert len(list((tmp_path / "out" / "parts").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("videos", "names"),
+    [
+        (["a/b.mp4"], ["a/b"]),
+        (["v.2021", "v.MOV"], ["v.2021", "v"]),
+        (["a.mp4", "a.avi", "b.mp4"], ["a.mp4", "a.avi", "b"]),
+        (["/data/a.mp4", "../a.mp4", "x/../../a.mp4"], ["data/a", "_/a", "x/_/_/a"]),
+        (["/data/a.mp4", "data/a.mp4"], ["data/a.mp4", "data/a.mp4#1"]),
+        (["a.mp4", "a.avi", "a.mp4.mkv"], ["a.mp4", "a.avi", "a.mp4#2"]),
+        ([("a.mp4", None, 1.5), ("a.mp4", 1.5, None)], ["a@0.0-1.5", "a@1.5-end"]),
+        ([("a.mp4", 0.1234567, 2), ("a.mp4", 0.1234568, 2)], ["a@0.1234567-2", "a@0.1234568-2"]),
+        ([("a.mp4", None, 2.0), ("a.mp4", 0.0, 2.0)], ["a@0.0-2.0", "a@0.0-2.0#1"]),
+    ],
+)
+def test_every_video_has_an_npy_file_of_its_own_below_npy(videos, names):
+    rows = [(video, None, None) if isinstance(video, str) else video for video in videos]
+    samples = tuple(Sample(path, Path(path), start=start, end=end) for path, start, end in rows)
+    assert npy_names(Manifest(samples, (), Path())) == [f"{name}.npy" for name in names]
+
+
+def test_npy_of_a_manifest_with_absolute_paths_stays_in_its_folder(place, tmp_path):
+    shutil.copy(one_video(place), tmp_path / "video.mp4")
+    (tmp_path / "list.csv").write_text(f"path\n{tmp_path / 'video.mp4'}\n")
+    embed(EmbedSettings(tmp_path / "list.csv", tmp_path / "out", str(place / "model"), device="cpu", npy=True))
+    expected = (tmp_path / "out" / "npy").joinpath(*tmp_path.parts[1:]) / "video.npy"
+    assert list(tmp_path.rglob("*.npy")) == [expected]
+
+
+def test_windows_of_a_stretch_are_decoded_from_near_its_start(place, tmp_path, monkeypatch):
+    file = write_stamped(tmp_path / "long.mp4", np.zeros((200, 32, 32, 3), np.uint8), fps=20, gop=10, b_frames=0)
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    entries, decode_from = [], _PyAV._decode_from
+    monkeypatch.setattr(_PyAV, "_decode_from", lambda self, entry: entries.append(entry) or decode_from(self, entry))
+    found = embedder(Sample("long.mp4", file, start=8.0, end=9.0), per="window", window=0.5, hop=0.5)
+    assert found.starts.tolist() == [8.0, 8.5]
+    assert entries[-1] >= 150
+
+
+def test_seconds_may_be_written_with_their_unit(place, tmp_path, capsys):
+    common = ("embed", str(place / "videos"), "--model", str(place / "model"), "--device", "cpu", "--per", "window")
+    for name, times in (("plain", ("1", "0.5")), ("unit", ("1s", "0.5s"))):
+        out = ("--out", str(tmp_path / name), "--window", times[0], "--hop", times[1])
+        assert videomae((*common, *out)) == 0
+    assert read_features(tmp_path / "plain").equals(read_features(tmp_path / "unit"))
+    with pytest.raises(SystemExit):
+        videomae((*common, "--out", str(tmp_path / "bad"), "--window", "two"))
+    assert "write it as 2s or 2" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_without_parts_is_taken_for_other_settings(place, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "features.json").write_text('{"per": "token"}')
+    embed(settings(place, tmp_path / "out"))
+    assert read_features(tmp_path / "out").num_rows == 6
+
+
+def test_the_first_of_two_processes_prints_all_that_could_not_be_read(place, tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for i in range(4):
+        (videos / f"{i}.mp4").write_bytes(one_video(place).read_bytes() if i % 3 else b"")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "videomae", "embed", str(videos), "--model", str(place / "model")]
+    command += ["--device", "cpu", "--out", str(tmp_path / "out"), "--json"]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+    try:
+        (first, errors), (second, _) = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 0], errors
+    assert second == ""
+    assert list(json.loads(first)["unreadable"]) == ["0.mp4", "3.mp4"]
+
+
+LOST = [
+    {"path": f"lost-{split}.mp4", "label": sorted(MOTIONS)[0], "split": split, "group": None, "reason": "damaged"}
+    for split in ("test", "train")
+]
+
+
+def test_videos_that_could_not_be_read_stop_a_probe_or_count_as_wrong(tmp_path, capsys):
+    features = write_labelled(tmp_path, True, unreadable=LOST)
+    with pytest.raises(
+        DataError, match=r"2 videos could not be read .*lost-test\.mp4, lost-train\.mp4.*--on-bad wrong"
+    ):
+        probe(ProbeSettings(features, k=3))
+    assert videomae(("probe", str(features), "--k", "3", "--on-bad", "wrong", "--json")) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert (result["num_videos"], result["num_unreadable"]) == (10, 2)
+    assert result["knn"]["top1"] == result["linear"]["top1"] == 0.9
+
+
+def test_in_cross_validation_every_video_that_could_not_be_read_is_wrong(tmp_path):
+    features = write_labelled(tmp_path, False, unreadable=[video | {"split": None} for video in LOST])
+    result = probe(ProbeSettings(features, k=3, on_bad="wrong"))
+    assert (result["num_videos"], result["linear"].top1) == (32, 30 / 32)
+
+
+def test_videos_of_an_index_may_have_moved(place, tmp_path, capsys):
+    shutil.copytree(place / "videos", tmp_path / "videos")
+    embed(EmbedSettings(tmp_path / "videos", tmp_path / "index", str(place / "model"), device="cpu"))
+    (tmp_path / "videos").rename(tmp_path / "moved")
+    common = ("search", str(one_video(place)), "--index", str(tmp_path / "index"), "--device", "cpu", "--json")
+    sheet = ("--sheet", str(tmp_path / "sheet.png"))
+    assert videomae((*common, *sheet)) == 1
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["matches"]) == 6
+    assert "no sheet was drawn" in printed.err
+    assert "--root" in printed.err
+    assert not (tmp_path / "sheet.png").exists()
+    assert videomae((*common, *sheet, "--root", str(tmp_path / "moved"))) == 0
+    assert json.loads(capsys.readouterr().out)["matches"][0]["file"].startswith(str(tmp_path / "moved"))
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_an_index_of_another_version_is_not_searched(place, tmp_path):
+    embed(settings(place, tmp_path / "index"))
+    stored = tmp_path / "index" / "features.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"format": 1}))
+    with pytest.raises(DataError, match="another version"):
+        search(SearchSettings(one_video(place), tmp_path / "index", device="cpu"))

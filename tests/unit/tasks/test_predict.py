@@ -12,7 +12,7 @@ from videomae import (
     VideoMAEImageProcessor,
     VideoReader,
 )
-from videomae.tasks.predict import Sampling
+from videomae.tasks.predict import Sampling, choose_device
 from videomae.video.synthetic import motion_video, write_video
 
 CONFIG = VideoMAEConfig.preset("tiny", image_size=32, num_frames=4, num_labels=6, num_hidden_layers=2)
@@ -136,3 +136,16 @@ def test_an_unreadable_file_is_a_video_error(place, tmp_path):
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(VideoError, match=r"text\.mp4"):
         VideoClassifier.from_pretrained(place / "model", device="cpu")(tmp_path / "text.mp4")
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # where there are as many GPUs
+    assert str(choose_device(None)) == str(choose_device("cuda")) == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert str(choose_device(None)) == str(choose_device("cuda")) == "cuda:3"
+    assert str(choose_device("cuda:1")) == "cuda:1"
+    assert str(choose_device("cpu")) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None).type != "cuda"

@@ -125,3 +125,12 @@ def test_a_slot_with_nothing_hidden_has_no_error():
     errors = reconstruct(model, pixels, mask).error_by_slot
     assert np.isnan(errors[0])
     assert errors[1] > 0
+
+
+def test_running_cell_has_a_ratio_of_its_own(saved, capsys):
+    out = saved / "out.png"
+    common = ("reconstruct", str(saved / "video.mp4"), "--model", str(saved / "model"), "--out", str(out))
+    assert videomae((*common, "--mask", "running_cell")) == 0
+    assert out.exists()
+    assert videomae((*common, "--mask", "running_cell", "--ratio", "0.9")) == 2
+    assert "--ratio 0.9" in capsys.readouterr().err

@@ -5,8 +5,10 @@ import functools
 import http.server
 import json
 import os
+import signal
 import tempfile
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +21,15 @@ from videomae.errors import VideoError
 from videomae.tasks import timeline as timeline_module
 from videomae.tasks.predict import VideoClassifier
 from videomae.tasks.runs import make_processor
-from videomae.tasks.timeline import Window, draw_timeline, merge_events, read_timeline, slide, write_overlay
+from videomae.tasks.timeline import (
+    Window,
+    draw_timeline,
+    merge_events,
+    read_ahead,
+    read_timeline,
+    slide,
+    write_overlay,
+)
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream, stream_frames
 from videomae.video.synthetic import write_video
@@ -234,6 +244,12 @@ def test_windows_may_be_counted_in_frames(saved, video, capsys):
         (["--window", "two"], "such as 2s"),
         (["--stride", "1s"], "needs --window"),
         (["--plot", "p.png"], "needs --window"),
+        (["--threshold", "0.5"], "--threshold needs --window"),
+        (["--leave", "0.3"], "--leave needs --window"),
+        (["--min-length", "0"], "--min-length needs --window"),
+        (["--window", "2s", "--leave", "0.6"], "leave not above it"),
+        (["--window", "2s", "--top-k", "2"], "needs --json"),
+        (["--window", "2s", "--top-k", "0", "--json"], "at least 1"),
         (["--window", "infs"], "such as 2s"),
         (["--window", "2s", "--threshold", "1.5"], "up to 1"),
         (["--window", "2s", "--views", "5x3"], "leave it out"),
@@ -270,6 +286,8 @@ def test_a_stream_that_ends_early_keeps_what_was_seen_and_a_file_does_not(classi
     monkeypatch.setattr(timeline_module, "stream_frames", lambda source: frames_until(error))
     seen = read_timeline(classifier, "rtsp://camera", window=1, stride=0.5, batch_size=1)
     assert [event.label for event in seen.events] == ["bright"]
+    assert seen.error == (str(error) or None)
+    assert seen.to_dict()["error"] == seen.error
     with pytest.raises(type(error)):
         read_timeline(classifier, "video.mp4", window=1, stride=0.5)
 
@@ -310,3 +328,145 @@ def test_a_model_that_answers_nan_is_refused(saved, video, capsys):
         captured = capsys.readouterr()
         assert "NaN" in captured.err
         assert not captured.out
+
+
+def test_the_next_item_is_made_meanwhile_and_order_and_errors_stay():
+    made = []
+
+    def items():
+        for i in range(3):
+            made.append(i)
+            yield i
+        raise VideoError("broke off")
+
+    seen = []
+
+    def work():
+        for item in read_ahead(items()):
+            deadline = time.monotonic() + 5
+            while len(made) < min(item + 2, 3) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            seen.append((item, len(made)))
+
+    with pytest.raises(VideoError, match="broke off"):
+        work()
+    assert seen == [(0, 2), (1, 3), (2, 3)]
+
+
+def silent_after(frames, arrived):
+    yield from ((i / 10, np.full((32, 48, 3), 235, np.uint8)) for i in range(frames))
+    arrived.set()
+    threading.Event().wait(60)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise on this system")
+def test_ctrl_c_ends_a_stream_that_has_fallen_silent(classifier, monkeypatch):
+    monkeypatch.setattr(timeline_module, "GRACE", 0.1)
+    arrived, begin = threading.Event(), time.monotonic()
+    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: silent_after(30, arrived))
+
+    def interrupt():
+        arrived.wait(30)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    seen = read_timeline(classifier, "rtsp://camera", window=1, stride=0.5, batch_size=1)
+    assert [event.label for event in seen.events] == ["bright"]
+    assert time.monotonic() - begin < 30
+
+
+def camera_until_sigterm(source):
+    for i in range(100_000):
+        yield i / 10, np.full((32, 48, 3), 235, np.uint8)
+        time.sleep(0.001)
+        if i == 60:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise on this system")
+def test_a_stream_prints_a_line_per_window_and_ends_with_sigterm(saved, monkeypatch, capsys):
+    monkeypatch.setattr(timeline_module, "stream_frames", camera_until_sigterm)
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = ["predict", "rtsp://camera", "--model", str(saved), "--window", "1s", "--stride", "0.5s", "--json"]
+    assert videomae(arguments) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    *lines, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(lines) == len(last["windows"]) > 1
+    assert lines[1].keys() == {"path", "start", "end", "label", "score"}
+    assert (lines[1]["path"], lines[1]["start"], lines[1]["end"]) == ("rtsp://camera", 0.5, 1.5)
+    assert last["events"]
+    assert last["error"] is None
+
+
+def test_a_stream_that_broke_off_shows_in_the_exit_code(saved, monkeypatch, capsys):
+    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: frames_until(VideoError("connection lost")))
+    assert videomae(["predict", "rtsp://camera", "--model", str(saved), "--window", "1s", "--json"]) == 1
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["error"] == "connection lost"
+    assert last["windows"]
+
+
+def test_a_file_that_cannot_be_read_is_a_json_line_too(saved, video, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    files = [str(tmp_path / "broken.mp4"), str(video)]
+    assert videomae(["predict", *files, "--model", str(saved), "--window", "2s", "--json"]) == 1
+    broken, sound = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (broken["path"], broken["events"], broken["windows"]) == (files[0], [], [])
+    assert "broken.mp4" in broken["error"]
+    assert sound["windows"]
+    assert sound["error"] is None
+
+
+def test_merging_can_be_done_again_from_the_json(classifier, video, tmp_path):
+    timeline = read_timeline(classifier, video, window=1, stride=0.5, leave=0.4, min_length=0.5)
+    timeline.save(tmp_path / "t.json")
+    stored = json.loads((tmp_path / "t.json").read_text())
+    settings = stored["settings"]
+    assert settings == {"window": 1, "stride": 0.5, "threshold": 0.5, "leave": 0.4, "min_length": 0.5}
+    again = merge_events(
+        [Window(w["start"], w["end"], np.float32(w["scores"])) for w in stored["windows"]],
+        stored["classes"],
+        end=stored["duration"],
+        **{name: value for name, value in settings.items() if name != "window"},
+    )
+    assert [(e.label, e.start, e.end) for e in again] == [(e.label, e.start, e.end) for e in timeline.events]
+    assert stored["classes"] == list(CLASSES)
+
+
+def test_what_is_printed_is_short_and_has_the_settings(saved, video, capsys):
+    arguments = ["predict", str(video), "--model", str(saved), "--window", "2s", "--leave", "0.2", "--json"]
+    for extra, keys in (([], set()), (["--top-k", "2"], {"top"})):
+        assert videomae([*arguments, *extra]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["settings"]["model"] == str(saved)
+        assert (found["settings"]["threshold"], found["settings"]["leave"]) == (0.5, 0.2)
+        assert found["windows"][0].keys() == {"start", "end", "label", "score"} | keys
+    top = found["windows"][0]["top"]
+    assert [best["label"] for best in top[:1]] == [found["windows"][0]["label"]]
+    assert len(top) == 2
+
+
+def test_a_window_of_fewer_frames_than_a_clip_is_doubted(saved, video, caplog):
+    assert videomae(["predict", str(video), "--model", str(saved), "--window", "2", "--json"]) == 0
+    assert "2 frames are fewer than the model's 4; did you mean 2s?" in caplog.text
+    caplog.clear()
+    assert videomae(["predict", str(video), "--model", str(saved), "--window", "2s", "--json"]) == 0
+    assert not caplog.text
+
+
+def test_the_event_of_a_single_frame_lasts_and_is_drawn(classifier, tmp_path):
+    write_video(tmp_path / "one.mp4", np.full((1, 32, 48, 3), 235, np.uint8))
+    timeline = read_timeline(classifier, tmp_path / "one.mp4")
+    (event,) = timeline.events
+    assert event.start == 0
+    assert event.end == pytest.approx(1 / 16, abs=1e-3)
+    write_overlay(tmp_path / "one.mp4", timeline, tmp_path / "overlay.mp4")
+    with VideoReader(tmp_path / "overlay.mp4") as reader:
+        assert reader.frames_at([0])[0][:30].min() < 150  # the label's dark ground
+
+
+def test_a_name_in_brackets_is_printed_whole(saved, video, tmp_path, capsys):
+    named = video.rename(tmp_path / "Show [abc].mp4")
+    assert videomae(["predict", str(named), "--model", str(saved), "--window", "2s", "--threshold", "1"]) == 0
+    assert "Show [abc].mp4: nothing reaches the threshold 1" in capsys.readouterr().out

@@ -80,3 +80,15 @@ def test_an_address_that_never_answers_is_an_error(monkeypatch):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/camera"
         with pytest.raises(VideoError, match=r"no answer for 0\.2 s"):
             next(stream_frames(url))
+
+
+def test_a_reader_gives_the_frames_of_a_stretch(tmp_path):
+    with VideoReader(write_video(tmp_path / "video.mp4", moving_square(40))) as reader:
+        every = list(reader)
+        for first, last in ((0, None), (13, 27), (39, 40), (40, None), (5, 5)):
+            stretch = list(reader.frames(first, last))
+            assert [time for time, _ in stretch] == [time for time, _ in every[first:last]]
+            assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(stretch, every[first:last], strict=True))
+        for first, last in ((-1, 5), (0, 41), (7, 6)):
+            with pytest.raises(VideoError, match="has no frames"):
+                next(reader.frames(first, last))
