@@ -20,6 +20,7 @@ S = TypeVar("S")
 
 # How settings came about and what to do with them, not what they are: never stored.
 _NOT_STORED = ("recipe", "print_config", "dry_run")
+_NOT_GIVEN = Path("<not given>")
 
 
 def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: str) -> S:
@@ -27,7 +28,8 @@ def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: st
 
     Args:
         settings_type: a dataclass; one without a field ``recipe`` is read from the command line alone.
-        arguments: the words after the subcommand.
+        arguments: the words after the subcommand. With ``--print-config`` those that a run needs may be left out: these
+            settings are None then.
         prog: what the help calls the command.
 
     Raises:
@@ -36,12 +38,17 @@ def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: st
     """
     import tyro
 
-    recipe = _named_recipe(arguments) if any(f.name == "recipe" for f in dataclasses.fields(settings_type)) else None  # type: ignore[arg-type]
-    if recipe is None:
+    fields = dataclasses.fields(settings_type)  # type: ignore[arg-type]
+    recipe = _named_recipe(arguments) if any(field.name == "recipe" for field in fields) else None
+    prints = "--print-config" in arguments and any(field.name == "print_config" for field in fields)
+    if recipe is None and not prints:
         return tyro.cli(settings_type, args=arguments, prog=prog)
-    required = {f.name: tyro.MISSING for f in dataclasses.fields(settings_type) if not _has_default(f)}  # type: ignore[arg-type]
-    default = with_recipe(settings_type(**required), recipe)
-    return tyro.cli(settings_type, args=arguments, prog=prog, default=default)
+    required = [field.name for field in fields if not _has_default(field)]
+    default = settings_type(**dict.fromkeys(required, _NOT_GIVEN if prints else tyro.MISSING))
+    default = default if recipe is None else with_recipe(default, recipe)
+    settings = tyro.cli(settings_type, args=arguments, prog=prog, default=default)
+    missing = [name for name in required if getattr(settings, name) == _NOT_GIVEN]
+    return dataclasses.replace(settings, **dict.fromkeys(missing)) if missing else settings  # type: ignore[type-var]
 
 
 def with_recipe(settings: S, recipe: str | Path) -> S:
@@ -107,6 +114,20 @@ def without_optional(settings: S) -> S:
             changes[field.name] = without_optional(value)
         elif types.NoneType in typing.get_args(hints[field.name]):
             changes[field.name] = None
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+
+
+def with_absolute_paths(settings: S) -> S:
+    """Return the settings with every path absolute; ``init``, too, where it is a path and not an id on the Hub."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = with_absolute_paths(value)
+        elif isinstance(value, Path):
+            changes[field.name] = value.absolute()
+        elif field.name == "init" and value is not None and Path(value).exists():
+            changes[field.name] = str(Path(value).absolute())
     return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from videomae.settings import builtin_recipes, changed_settings, parse_settings, to_toml, with_recipe
+from videomae.tasks import pretrain
 from videomae.tasks.finetune import FinetuneSettings
 from videomae.tasks.pretrain import PretrainSettings
 
@@ -64,6 +65,20 @@ def test_every_recipe_loads_and_says_where_it_comes_from(name):
     assert settings != parse(task=name.split("-")[0])
     text = builtin_recipes()[name].read_text(encoding="utf-8")
     assert all(f"# {word} " in text for word in ("source", "command", "hardware", "result"))
+
+
+def test_settings_are_printed_without_data_and_out(tmp_path, capsys):
+    for arguments in (["--recipe", "pretrain-tiny"], []):
+        settings = parse_settings(PretrainSettings, [*arguments, "--print-config", "--run.seed", "3"], prog="videomae")
+        assert pretrain.main(settings) == 0
+        shown = capsys.readouterr().out
+        assert "seed = 3" in shown
+        assert "data" not in shown
+        assert "out =" not in shown
+        again = parse("--recipe", recipe(tmp_path, shown))
+        assert (again.data, again.run.seed) == (Path("videos"), 3)
+    with pytest.raises(SystemExit):
+        parse_settings(PretrainSettings, ["--recipe", "pretrain-tiny"], prog="videomae")
 
 
 def test_stored_settings_are_a_recipe_for_the_same_run(tmp_path):

@@ -164,7 +164,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     from videomae.training.optim import parameter_groups
     from videomae.training.plan import Plan
     from videomae.video.augment import FinetuneAugmentation, Mixing, finetune_augmentation, mix
-    from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
+    from videomae.video.dataset import DataTimeMeter, VideoDataset, build_loader
 
     s = settings
     train, val = labelled_splits(s)
@@ -211,7 +211,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
         world_size=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
     )
-    bad_files = BadFiles(dataset, max_share=s.clips.max_bad_share)
+    unreadable = runs.Unreadable(s.out, samples, max_share=s.clips.max_bad_share, accelerator=accelerator)
     notes = []
     if s.head.standardize and keeps_classes:
         notes.append("head.standardize is not needed: the classifier is the checkpoint's own")
@@ -222,7 +222,7 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
     weights = weights.to(accelerator.device)
 
     def loss(model: "nn.Module", batch: dict[str, Any], seed: int) -> "Tensor":
-        bad_files.add(batch["unreadable"])
+        unreadable.add(batch["unreadable"])
         pixels, targets = mix(
             batch["pixel_values"],
             batch["label"],
@@ -251,12 +251,11 @@ def finetune(settings: FinetuneSettings) -> TrainingResult:
         weight_decay=s.optim.weight_decay,
         layer_decay=s.optim.layer_decay,
     )
-    validate = build_validation(s, val, config, statistics, plan, accelerator) if val else None
+    validate = build_validation(s, val, config, statistics, plan, accelerator, unreadable) if val else None
     job = Job(model, loss, loader, groups, DataTimeMeter(), validate, "val_top1", "fine-tuning")
     outcome = fit(accelerator, job, plan, folder=s.out, run=s.run, optim=s.optim)
     if s.head.train == "lora" and outcome.weights:
         outcome = dataclasses.replace(outcome, weights=merged_lora(outcome.weights, config, s.head))
-    runs.report_bad_files(bad_files, s.out, accelerator)
     return runs.save_model(s.out, model, outcome, statistics, accelerator)
 
 
@@ -408,10 +407,11 @@ def build_validation(
     statistics: runs.Statistics,
     plan: "Plan",
     accelerator: "Accelerator",
+    unreadable: runs.Unreadable,
 ) -> "Callable[[nn.Module], dict[str, float]]":
     """Return what measures top-1 accuracy and cross-entropy on the centre crop of the middle clip of each video.
 
-    A video that cannot be read counts as wrong, and is left out of the cross-entropy.
+    A video that cannot be read counts as wrong, and is left out of the cross-entropy; ``unreadable`` lists it.
     """
     import torch
 
@@ -433,9 +433,11 @@ def build_validation(
     @torch.no_grad()
     def validate(model: "nn.Module") -> dict[str, float]:
         sums = torch.zeros(3, device=accelerator.device)  # right, cross-entropy, videos
+        failed: list[tuple[str, str]] = []
         batches = iter(loader)
         for _ in range(rounds):
             batch: dict[str, Any] = next(batches, {})
+            failed += batch.get("unreadable", ())
             if "pixel_values" not in batch:
                 model(nothing.to(accelerator.device))
                 continue
@@ -444,6 +446,7 @@ def build_validation(
             logits = model(pixels, return_dict=False)[0].float()
             entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
             sums += torch.stack([(logits.argmax(-1) == labels).sum(), entropy, entropy.new_tensor(len(labels))])
+        unreadable.note(failed, "counted as wrong in validation")
         right, entropy, videos = accelerator.reduce(sums, reduction="sum").tolist()
         return {"val_top1": right / len(val), "val_loss": entropy / max(videos, 1)}
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import tyro
 
 from videomae.config import VideoMAEConfig
+from videomae.errors import DataError
 from videomae.settings import to_toml
 from videomae.tasks import runs
 from videomae.tasks.runs import ClipSettings, Flag, ModelSettings, TrainingResult
 from videomae.training.settings import OptimSettings, RunSettings
-from videomae.video.manifest import read_manifest
+from videomae.video.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +133,7 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
     from videomae.training.optim import parameter_groups
     from videomae.training.plan import Plan
     from videomae.video.augment import PretrainAugmentation, normalize, pretrain_augmentation
-    from videomae.video.dataset import BadFiles, DataTimeMeter, VideoDataset, build_loader
+    from videomae.video.dataset import DataTimeMeter, VideoDataset, build_loader
 
     s = settings
     usual = RunSettings()
@@ -141,12 +142,13 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
             "pre-training probes as probe.every says and keeps its last weights: leave out run.validate_every "
             "and run.final"
         )
-    if s.probe.every < 1:
-        raise ValueError(f"probe.every must be at least 1, got {s.probe.every}")
+    labelled = probe_videos(s.probe)
     checkpoint, config, statistics = plan_model(s)
     masks = mask_function(s.mask, config)
     train, _ = runs.read_splits(s.data, s.clips)
     accelerator = build_accelerator(s.run, folder=s.out)
+    if labelled is not None and accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+        raise ValueError("probe.data is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
     plan = Plan.make(s.run, s.optim, num_videos=len(train), world_size=accelerator.num_processes)
     runs.claim_directory(s.out, s, train, accelerator)
     torch.manual_seed(s.run.seed)
@@ -173,11 +175,11 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
         world_size=accelerator.num_processes,
         pin_memory=accelerator.device.type == "cuda",
     )
-    bad_files = BadFiles(dataset, max_share=s.clips.max_bad_share)
+    unreadable = runs.Unreadable(s.out, train, max_share=s.clips.max_bad_share, accelerator=accelerator)
     hidden = mask_arguments(masks(torch.Generator())[None])
 
     def loss(model: "nn.Module", batch: dict[str, Any], seed: int) -> "Tensor":
-        bad_files.add(batch["unreadable"])
+        unreadable.add(batch["unreadable"])
         pixels = normalize(batch["pixel_values"], mean=statistics[0], std=statistics[1])
         return model(pixels, **(hidden | split_masks(batch["mask"])), return_dict=False)[0]
 
@@ -195,11 +197,10 @@ def pretrain(settings: PretrainSettings) -> TrainingResult:
         weight_decay=s.optim.weight_decay,
         layer_decay=s.optim.layer_decay,
     )
-    probe = build_probe(s, config, statistics, plan, accelerator) if s.probe.data else None
+    probe = build_probe(s, labelled, config, statistics, plan, accelerator, unreadable) if labelled else None
     job = Job(model, loss, loader, groups, DataTimeMeter(), probe, "probe_linear", "pre-training")
     run = dataclasses.replace(s.run, validate_every=s.probe.every, final="last")
     outcome = fit(accelerator, job, plan, folder=s.out, run=run, optim=s.optim)
-    runs.report_bad_files(bad_files, s.out, accelerator)
     return runs.save_model(s.out, model, outcome, statistics, accelerator)
 
 
@@ -220,52 +221,90 @@ def plan_model(settings: PretrainSettings) -> "tuple[Checkpoint | None, VideoMAE
     return checkpoint, config, statistics
 
 
+def probe_videos(settings: ProbeSettings) -> dict[str, Manifest] | None:
+    """Return the labelled videos to train a probe on and to test it on, by split; None where there is to be none.
+
+    Raises:
+        DataError: if a split or a label is missing, if there is but one class to tell, or without scikit-learn.
+        ValueError: for a number that makes no sense.
+    """
+    from videomae.tasks.probe import sklearn_or_error
+
+    s = settings
+    for name in ("every", "k"):
+        if getattr(s, name) < 1:
+            raise ValueError(f"probe.{name} must be at least 1, got {getattr(s, name)}")
+    if s.c <= 0:
+        raise ValueError(f"probe.c must be above 0, got {s.c}")
+    if s.data is None:
+        return None
+    sklearn_or_error()
+    manifest = read_manifest(s.data)
+    splits = {name: manifest.split(name) for name in ("train", "test")}
+    unlabelled = [sample.path for split in splits.values() for sample in split if sample.label is None]
+    if unlabelled:
+        raise DataError(
+            f"probe.data: {len(unlabelled)} videos of {s.data} have no label, such as {unlabelled[0]!r}: give all of "
+            "them one, or leave the probe out"
+        )
+    if len({sample.label for sample in splits["train"]}) < 2:
+        raise DataError(
+            f"probe.data: the {len(splits['train'])} training videos of {s.data} are all of one class, a probe tells "
+            "at least 2 apart: add videos of others, or leave the probe out"
+        )
+    return splits
+
+
 def build_probe(
     settings: PretrainSettings,
+    videos: dict[str, Manifest],
     config: VideoMAEConfig,
     statistics: runs.Statistics,
     plan: "Plan",
     accelerator: "Accelerator",
+    unreadable: runs.Unreadable,
 ) -> "Callable[[nn.Module], dict[str, float]]":
     """Return what measures how well simple classifiers do on the encoder's features of the labelled videos.
 
-    A video's features are the means over the time slots of its middle clip, one after the other.
+    A video's features are the means over the time slots of its middle clip, one after the other. A test video that
+    cannot be read counts as wrong; ``unreadable`` lists it.
 
-    Raises:
-        DataError: if a split is missing, or scikit-learn is.
-        ValueError: for sharded weights, which no process has whole.
+    Args:
+        settings: of the run.
+        videos: as `probe_videos` returns them.
+        config: of the model.
+        statistics: mean and standard deviation of the input.
+        plan: tells how many videos a process takes at once.
+        accelerator: knows the processes, which share the videos.
+        unreadable: is told of videos that cannot be read.
     """
     import numpy as np
     import torch
     from accelerate.utils import gather_object
 
-    from videomae.tasks.probe import predict_knn, predict_linear, sklearn_or_error
+    from videomae.tasks.probe import predict_knn, predict_linear
     from videomae.video.augment import normalize
 
-    sklearn_or_error()
-    if accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
-        raise ValueError("probe.data is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
     s, slots = settings.probe, config.grid[0]
-    if s.data is None:
-        raise ValueError("probe.data names no labelled videos")
-    manifest = read_manifest(s.data)
     loaders = {
         split: runs.centre_clips(
             settings.clips,
-            manifest.split(split),
+            chosen,
             config,
             batch_size=plan.per_device_batch,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         )
-        for split in ("train", "test")
+        for split, chosen in videos.items()
     }
 
     @torch.no_grad()
     def features(model: "nn.Module", loader: "DataLoader[Any]") -> "tuple[NDArray[Any], NDArray[Any]]":
         encoder = accelerator.unwrap_model(model).videomae
         found: list[tuple[NDArray[Any], int]] = []
+        failed: list[tuple[str, str]] = []
         for batch in loader:
+            failed += batch["unreadable"]
             if "pixel_values" not in batch:
                 continue
             pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
@@ -273,16 +312,21 @@ def build_probe(
                 tokens = encoder.encode(pixels)
             means = tokens.float().unflatten(1, (slots, -1)).mean(dim=2).flatten(1).cpu().numpy()
             found += zip(means, batch["label"].tolist(), strict=True)
-        vectors, labels = zip(*gather_object(found), strict=True)
-        return np.stack(vectors), np.array(labels)
+        unreadable.note(failed, "left out of the probe, or wrong where they test it")
+        found = gather_object(found)
+        width = slots * config.hidden_size
+        return np.array([vector for vector, _ in found]).reshape(-1, width), np.array([label for _, label in found])
 
     def probe(model: "nn.Module") -> dict[str, float]:
         train, targets = features(model, loaders["train"])
         test, expected = features(model, loaders["test"])
-        return {
-            "probe_knn": float((predict_knn(train, targets, test, k=s.k) == expected).mean()),
-            "probe_linear": float((predict_linear(train, targets, test, c=s.c) == expected).mean()),
+        if len(np.unique(targets)) < 2 or not len(test):  # too little of it can be read
+            return {"probe_knn": 0.0, "probe_linear": 0.0}
+        right = {
+            "probe_knn": predict_knn(train, targets, test, k=s.k) == expected,
+            "probe_linear": predict_linear(train, targets, test, c=s.c) == expected,
         }
+        return {name: float(hits.sum() / len(videos["test"])) for name, hits in right.items()}
 
     return probe
 
@@ -334,6 +378,7 @@ def _dry_run(settings: PretrainSettings) -> None:
     from videomae.models.videomae import VideoMAEForPreTraining
 
     s = settings
+    probe_videos(s.probe)
     _, config, _ = plan_model(s)
     train, _ = runs.read_splits(s.data, s.clips)
     masks = mask_function(s.mask, config)(torch.Generator())[None]

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from videomae.errors import DataError
+from videomae.files import atomic_write, write_json
+from videomae.hub import read_json
 from videomae.tasks.train import TrainResult, TrainSettings, train
 from videomae.video.synthetic import MOTIONS, write_motion_videos
 
 SIZE, PATCH, STRIDE = 64, 16, 2
+SETTINGS_NAME = "quickstart.json"
 
 
 @dataclasses.dataclass
@@ -17,7 +20,7 @@ class QuickstartSettings:
     """See it work, offline: make videos, train a small model on them in about three minutes, predict with it."""
 
     out: Path = Path("quickstart")
-    """Directory for the videos and the run; must not exist yet."""
+    """Directory for the videos and the run; a run that was stopped goes on there."""
 
     videos_per_class: int = 40
     """Training videos of each of the 6 classes; a quarter as many are made to test with."""
@@ -33,27 +36,26 @@ class QuickstartSettings:
 
 
 def quickstart(settings: QuickstartSettings, *, say: Callable[[str], object] = lambda line: None) -> TrainResult:
-    """Make procedural videos, train on them, and measure on videos that were not trained on.
+    """Make procedural videos, train on them, and measure on videos that were not trained on; or go on with that.
 
     Args:
         settings: where, how much, how long.
         say: called with lines that tell what is going on.
 
     Raises:
-        DataError: if the directory exists.
+        DataError: if the directory holds anything but a run of these settings.
     """
     s = settings
-    if s.out.exists():
-        raise DataError(f"{s.out} exists already: name another directory with --out")
-    say("making videos ...")
-    splits = {"train": s.videos_per_class, "test": max(s.videos_per_class // 4, 1)}
-    rows = ["path,label,split"]
-    for number, (split, count) in enumerate(splits.items()):
-        files = write_motion_videos(s.out / "videos" / split, per_class=count, seed=2 * s.seed + number, size=SIZE)
-        labels = itertools.chain.from_iterable([motion] * count for motion in MOTIONS)
-        rows += [f"{file.relative_to(s.out)},{label},{split}" for file, label in zip(files, labels, strict=True)]
-    data = s.out / "videos.csv"
-    data.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    own = {name: value for name, value in dataclasses.asdict(s).items() if name != "out"}
+    stored, data = s.out / SETTINGS_NAME, s.out / "videos.csv"
+    if s.out.exists() and not (stored.exists() and read_json(stored) == own):
+        raise DataError(f"{s.out} exists already, and holds no run of these settings: name another one with --out")
+    write_json(stored, own)
+    if data.exists():
+        say(f"going on with what is in {s.out} ...")
+    else:
+        say("making videos ...")
+        _make_videos(s, data)
     return train(
         TrainSettings(
             data=data,
@@ -71,16 +73,31 @@ def quickstart(settings: QuickstartSettings, *, say: Callable[[str], object] = l
     )
 
 
+def _make_videos(settings: QuickstartSettings, data: Path) -> None:
+    """Write the videos, and last the list of them: where there is one, all of them are there."""
+    s = settings
+    splits = {"train": s.videos_per_class, "test": max(s.videos_per_class // 4, 1)}
+    rows = ["path,label,split"]
+    for number, (split, count) in enumerate(splits.items()):
+        files = write_motion_videos(s.out / "videos" / split, per_class=count, seed=2 * s.seed + number, size=SIZE)
+        labels = itertools.chain.from_iterable([motion] * count for motion in MOTIONS)
+        rows += [f"{file.relative_to(s.out)},{label},{split}" for file, label in zip(files, labels, strict=True)]
+    with atomic_write(data) as temporary:
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 def main(settings: QuickstartSettings) -> int:
     """Run, and end with the report, a prediction, and what to type next."""
     from rich.console import Console
 
     from videomae.tasks import predict
+    from videomae.training.loop import EXIT_PREEMPTED
 
     notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
     result = quickstart(settings, say=lambda line: notes.print(line, markup=False))
     if result.evaluation is None:
-        return 1
+        notes.print("stopped by SIGTERM; the same command goes on from there")
+        return EXIT_PREEMPTED
     console.print(
         f"{result.evaluation.top1:.1%} of {result.evaluation.num_videos} test videos are right (chance: "
         f"{1 / len(MOTIONS):.1%}), after {sum(result.seconds.values()):.0f} s.\nreport: {result.report}\n",

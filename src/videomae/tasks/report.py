@@ -40,7 +40,7 @@ def write_report(
         plan: what was decided, and why.
         check: what is wrong with the data.
         evaluation: on the test split.
-        seconds: by stage.
+        seconds: by stage, over all parts of the run.
 
     Returns:
         The page.

@@ -1,5 +1,6 @@
 """What pre-training and fine-tuning share: the model and data they are told of, the run directory, the dry run."""
 
+import csv
 import dataclasses
 import hashlib
 import os
@@ -12,12 +13,12 @@ import tyro
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write, write_json
+from videomae.files import atomic_write, write_csv, write_json
 from videomae.hub import read_json
-from videomae.settings import changed_settings, to_toml, with_recipe, without_optional
+from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.plan import Plan
 from videomae.training.settings import FREE_ON_RESUME, OptimSettings, RunSettings
-from videomae.video.manifest import Manifest, read_manifest
+from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.processors import VideoMAEImageProcessor
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
     from videomae.models.pretrained import PretrainedModel
     from videomae.training.loop import Outcome
-    from videomae.video.dataset import BadFiles
     from videomae.video.sampling import ClipSampling
 
 SETTINGS_NAME = "settings.toml"
 VIDEOS_NAME = "videos.json"
 MODEL_NAME = "model"
+
+PATHS = ("data", "init", "probe.data", "clips.videos")  # settings that may be spelled differently
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -172,7 +174,10 @@ class TrainingResult:
         model: the Hugging Face directory, or None if the run was interrupted.
         steps: optimiser steps that are done.
         bad_steps: how many of them were skipped.
-        best_score: top-1 accuracy of the best validation, in 0-1; None without.
+        best_score: of the best validation, an accuracy in 0-1; None without.
+        best_step: its step.
+        score: name of that figure, such as "val_top1"; empty without.
+        model_step: the step that the model is of.
         seconds: what training took.
         interrupted: whether SIGTERM ended it early.
     """
@@ -181,6 +186,9 @@ class TrainingResult:
     steps: int
     bad_steps: int
     best_score: float | None
+    best_step: int | None
+    score: str
+    model_step: int
     seconds: float
     interrupted: bool
 
@@ -283,7 +291,8 @@ def claim_directory(out: Path, settings: Settings, train: Manifest, accelerator:
 
     stored, trained_on = out / SETTINGS_NAME, out / VIDEOS_NAME
     steps = list_steps(out / "checkpoints")
-    videos = {"videos": len(train), "classes": list(train.classes), "digest": _digest(train)}
+    rows = [(sample.path, sample.label, sample.start, sample.end) for sample in train]
+    videos = {"videos": len(train), "classes": list(train.classes), "digest": digest(rows)}
     if steps and trained_on.exists() and (old := read_json(trained_on)) != videos:
         raise CheckpointError(
             f"{out} holds a run of {steps[-1]} steps on other videos: {old['videos']} of {len(old['classes'])} "
@@ -291,20 +300,22 @@ def claim_directory(out: Path, settings: Settings, train: Manifest, accelerator:
             "--out, or bring back the old ones"
         )
     if steps and stored.exists():
-        changed = changed_settings(with_recipe(without_optional(settings), stored), settings)
+        old_settings: Any = with_recipe(without_optional(settings), stored)
         lines = [
-            f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items() if name not in FREE_ON_RESUME
+            f"{name} was {_shown(before)}, is {_shown(now)}"
+            for name, (before, now) in changed_settings(old_settings, settings).items()
+            if name not in FREE_ON_RESUME and not (name in PATHS and _same_place(before, now, old_settings.out, out))
         ]
         if lines:
             raise CheckpointError(
                 f"{out} holds a run of {steps[-1]} steps with other settings: {'; '.join(lines)}. Name another --out, "
-                f"or go on with its own: --recipe {stored}"
+                f"or go on with its own: videomae {old_settings.TASK} --recipe {stored}"
             )
     if accelerator.is_main_process:
         try:
             out.mkdir(parents=True, exist_ok=True)
             with atomic_write(stored) as temporary:
-                temporary.write_text(to_toml(settings), encoding="utf-8")
+                temporary.write_text(to_toml(with_absolute_paths(settings)), encoding="utf-8")
             write_json(trained_on, videos)
         except OSError as error:
             raise CheckpointError(
@@ -313,9 +324,23 @@ def claim_directory(out: Path, settings: Settings, train: Manifest, accelerator:
     accelerator.wait_for_everyone()
 
 
-def _digest(manifest: Manifest) -> str:
-    """Return a digest of which videos, stretches and labels there are, in their order."""
-    rows = [(sample.path, sample.label, sample.start, sample.end) for sample in manifest]
+def _same_place(old: Any, new: Any, old_out: Path, new_out: Path) -> bool:
+    """Tell whether two paths are one however they are spelled, or were moved together with the run directory."""
+    if old is None or new is None:
+        return False
+    places = [os.path.realpath(path) for path in (old, new)]
+    within = [
+        os.path.relpath(path, os.path.realpath(out)) for path, out in zip(places, (old_out, new_out), strict=True)
+    ]
+    return places[0] == places[1] or within[0] == within[1]
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value) if isinstance(value, Path) else value)
+
+
+def digest(rows: list[tuple[Any, ...]]) -> str:
+    """Return a digest of what there is to say of each video, in their order."""
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
@@ -346,18 +371,61 @@ def save_model(
         steps=outcome.steps,
         bad_steps=outcome.bad_steps,
         best_score=outcome.best_score,
+        best_step=outcome.best_step,
+        score=outcome.score,
+        model_step=outcome.model_step,
         seconds=outcome.seconds,
         interrupted=outcome.interrupted,
     )
 
 
-def report_bad_files(bad_files: "BadFiles", folder: Path, accelerator: "Accelerator") -> None:
-    """List the videos that this process could not read in ``unreadable.csv``, if there are any."""
-    if bad_files:
+class Unreadable:
+    """The videos that this process could not read: said and listed in ``unreadable.csv`` as soon as they are met.
+
+    What an earlier part of the run has listed stays there.
+
+    Args:
+        folder: the run directory.
+        samples: the videos to train on; those of rare classes may be repeated.
+        max_share: end the run when more than this share of them is unreadable.
+        accelerator: knows the processes, each of which has a list of its own.
+    """
+
+    def __init__(
+        self, folder: Path, samples: Iterable[Sample], *, max_share: float, accelerator: "Accelerator"
+    ) -> None:
+        from videomae.video.dataset import BadFiles
+
         rank = f"-{accelerator.process_index}" if accelerator.num_processes > 1 else ""
-        file = folder / f"unreadable{rank}.csv"
-        bad_files.to_csv(file)
-        announce(accelerator, [f"{len(bad_files)} videos could not be read and were replaced by others: see {file}"])
+        self.file = folder / f"unreadable{rank}.csv"
+        self.training = BadFiles({sample.path for sample in samples}, max_share=max_share)
+        self.met: set[str] = set()
+        self.listed: dict[str, str] = {}
+        if self.file.exists():
+            with self.file.open(encoding="utf-8", newline="") as file:
+                self.listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+    def add(self, reports: Iterable[tuple[str, str]]) -> None:
+        """Take the ``unreadable`` of a training batch, whose place others have taken.
+
+        Raises:
+            DataError: if more than the allowed share of all videos has proved unreadable.
+        """
+        reports = list(reports)
+        self.note(reports, "replaced by others")
+        self.training.add(reports)
+
+    def note(self, reports: Iterable[tuple[str, str]], consequence: str) -> None:
+        """Say and list those videos that are met for the first time; ``consequence`` is what becomes of them."""
+        fresh = {path: reason for path, reason in reports if path not in self.met}
+        if not fresh:
+            return
+        self.met |= fresh.keys()
+        self.listed |= fresh
+        write_csv(self.file, ("path", "reason"), sorted(self.listed.items()))
+        path, reason = next(iter(fresh.items()))
+        more = f" and {len(fresh) - 1} others" if len(fresh) > 1 else ""
+        say([f"cannot read {path!r}{more}, {consequence}: {reason} They are listed in {self.file}"])
 
 
 def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEImageProcessor:
@@ -373,12 +441,17 @@ def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEIm
 
 def announce(accelerator: "Accelerator", lines: Iterable[str]) -> None:
     """Show some lines before training starts, on the main process."""
+    if accelerator.is_main_process:
+        say(lines)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Show some lines beside what commands print."""
     from rich.console import Console
 
-    if accelerator.is_main_process:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        for line in lines:
-            console.print(line, markup=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False)
 
 
 def plan_without_devices(run: RunSettings, optim: OptimSettings, num_videos: int) -> Plan:
@@ -401,7 +474,7 @@ def print_dry_run(
 
     Args:
         plan: of the run.
-        run: precision and gradient checkpointing.
+        run: precision, strategy and gradient checkpointing.
         optim: whether weights are averaged.
         config: of the model.
         model: its class.
@@ -426,7 +499,7 @@ def print_dry_run(
         half=precision != "float32",
         ema=optim.ema is not None,
         recompute_blocks=config.num_hidden_layers if run.gradient_checkpointing else 0,
-    )
+    ).shared(run.strategy, plan.world_size)
     clips = plan.per_device_batch * clips_per_video
     console = Console(highlight=False, soft_wrap=True)
     console.print(plan.describe(), markup=False)
@@ -461,9 +534,17 @@ def report_end(result: TrainingResult, out: Path) -> int:
         )
         return EXIT_PREEMPTED
     skipped = f", {result.bad_steps} of them skipped" if result.bad_steps else ""
-    score = "" if result.best_score is None else f"; best validation top-1 {result.best_score:.1%}"
     console.print(
-        f"{result.steps} steps{skipped} in {result.seconds:.0f} s{score}. The model is in {out / MODEL_NAME}",
+        f"{result.steps} steps{skipped} in {result.seconds:.0f} s{describe_score(result)}. "
+        f"The model is in {out / MODEL_NAME}",
         markup=False,
     )
     return 0
+
+
+def describe_score(result: TrainingResult) -> str:
+    """Say what the best validation gave, and whether the model is of its step; nothing without validation."""
+    if result.best_score is None:
+        return ""
+    model = "that step's" if result.model_step == result.best_step else "the last one"
+    return f"; best {result.score} {result.best_score:.1%} at step {result.best_step}; the model is {model}"

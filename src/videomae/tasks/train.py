@@ -13,31 +13,38 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from videomae.config import VideoMAEConfig
+from videomae.config import PRESETS, VideoMAEConfig
 from videomae.errors import CheckpointError, DataError
 from videomae.evaluation import Evaluation
 from videomae.files import atomic_write, write_json
+from videomae.hub import read_json
 from videomae.settings import with_recipe
 from videomae.tasks.check import CheckReport, check
 from videomae.tasks.finetune import FinetuneSettings, finetune
 from videomae.tasks.pretrain import PretrainSettings, pretrain
-from videomae.tasks.runs import ModelSettings, TrainingResult
-from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.tasks.runs import ModelSettings, TrainingResult, digest
+from videomae.training.metrics_log import METRICS_NAME
+from videomae.training.plan import REFERENCE_BATCH
+from videomae.video.manifest import Manifest, linked, read_manifest
 
 if TYPE_CHECKING:
     import torch
 
-PLAN_NAME = "plan.json"
+PLAN_NAME, SECONDS_NAME = "plan.json", "seconds.json"
+STAGES = ("check", "plan", "pretrain", "finetune", "evaluate", "report")
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 SHARES_WITHOUT_VAL = {"train": 0.7, "test": 0.3}
+FEWEST_TO_VALIDATE = 5  # videos a class; of fewer, less than half a video of each would be left to validate on
 PRETRAIN_SHARE, FINETUNE_SHARE = 0.6, 0.3  # of the budget; the rest is checking, evaluating and the report
-MOST_EPOCHS = {"pretrain": 1600, "finetune": 100}
+MOST_EPOCHS, FEWEST_EPOCHS = {"pretrain": 1600, "finetune": 100}, 2
 WANTED_EPOCHS = 60  # of pre-training, for a larger model to be worth it
 BATCH, STEPS_AN_EPOCH = 32, 4
 FREE_SHARE = 0.7  # of the memory that is free, for what is estimated
@@ -55,6 +62,20 @@ SIZES = (
     ("base", 224, 16, 16, 2),
 )
 LEARNING_RATES = {"tiny": 1e-3, "small": 5e-4, "base": 3e-4}  # at BATCH videos a step
+# Of fine-tuning checkpoints that were pre-trained at scale, at REFERENCE_BATCH videos a step, and the layer decay: v1
+# on Kinetics-400; giant V2 on UCF101.
+PUBLISHED_RATES = {
+    "small": (5e-4, 0.75),
+    "base": (5e-4, 0.75),
+    "large": (2e-3, 0.75),
+    "huge": (1e-3, 0.75),
+    "giant": (1e-3, 0.75),
+}
+TOLD_SAMPLING = {"clip_sampling", "clip_stride", "clip_fps"}  # in config.json, where they are not the usual
+LEAST = {
+    "image_size": 1, "patch_size": 1, "num_frames": 1, "batch_size": 1, "pretrain_epochs": 0, "finetune_epochs": 1,
+    "num_workers": 0, "fold": 1, "seed": 0,
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -89,16 +110,26 @@ class TrainSettings:
     """Frames of a clip; None chooses."""
 
     stride: float | None = None
-    """Frames from one of a clip to the next; None lets a clip span most of a short video, and at most 4."""
+    """Frames from one of a clip to the next; None takes what a checkpoint of --init tells, or else lets a clip span
+    most of a short video, and at most 4."""
 
     batch_size: int | None = None
     """Videos per optimiser step; None takes 32, or fewer so that an epoch has four steps."""
 
     pretrain_epochs: int | None = None
-    """Passes over the training videos without labels; None takes what the budget allows."""
+    """Passes over the training videos without labels, 0 for no pre-training; None takes what the budget allows."""
 
     finetune_epochs: int | None = None
     """Passes with labels; None takes what the budget allows."""
+
+    format: str = "auto"
+    """How to read DATA: auto, folder, csv, k400, ssv2, ucf101, hmdb51 or v1."""
+
+    videos: Path | None = None
+    """Folder of the videos, where DATA is a list and they lie elsewhere."""
+
+    fold: int = 1
+    """Of the official splits of UCF101 and HMDB51: 1, 2 or 3."""
 
     num_workers: int | None = None
     """Processes that decode videos; None takes the processors there are, up to 8."""
@@ -134,6 +165,10 @@ class TrainPlan:
         choices: each with its reason.
         batch_size: videos per optimiser step.
         per_device_batch: those that fit into memory at once.
+        sampling: "dense" or "uniform", as in `ClipSettings`.
+        fps: frame rate that the stride is counted at; None counts the video's own frames.
+        learning_rate: of fine-tuning a given checkpoint; None takes that of the preset.
+        layer_decay: of fine-tuning a given checkpoint; None takes the recipe's.
     """
 
     model: dict[str, Any]
@@ -143,6 +178,10 @@ class TrainPlan:
     choices: tuple[Choice, ...]
     batch_size: int = BATCH
     per_device_batch: int | None = None
+    sampling: Literal["dense", "uniform"] = "dense"
+    fps: float | None = None
+    learning_rate: float | None = None
+    layer_decay: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +193,7 @@ class TrainResult:
         report: the page.
         evaluation: on the test split; None if the run was interrupted.
         plan: what was decided.
-        seconds: by stage, of this process.
+        seconds: by stage, over all parts of the run.
     """
 
     model: Path | None
@@ -176,49 +215,80 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
 
     Raises:
         DataError: if the videos cannot be used.
-        CheckpointError: if the directory holds another run, or cannot be written.
-        ValueError: for settings that do not go together.
+        CheckpointError: if the directory holds another run or one on other videos, or cannot be written.
+        ValueError: for settings that make no sense, or do not go together.
     """
     s = settings
     budget = parse_budget(s.budget)
-    _refuse_what_would_be_ignored(s)
+    _refuse_what_makes_no_sense(s)
     _claim(s)
-    seconds: dict[str, float] = {}
+    watch = _Stopwatch(s.out)
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
         say(f"{stage} ...")
-        began = time.perf_counter()
-        result = work()
-        seconds[stage] = time.perf_counter() - began
-        return result
+        with watch.time(stage):
+            return work()
 
-    report = timed("check", lambda: check(s.data, stride=s.stride or 1, clip_frames=s.num_frames or 8))
+    source: dict[str, Any] = {"format": s.format, "videos": s.videos, "fold": s.fold}
+    report = timed("check", lambda: check(s.data, stride=s.stride or 1, clip_frames=s.num_frames or 8, **source))
+    _refuse_other_videos(s, report.manifest)
     report.write(s.out / "check")
     manifest_file = s.out / "manifest.csv"
     choices: list[Choice] = []
     if not (s.out / PLAN_NAME).exists():  # a manifest alone may be of other data: its run ended before it was planned
-        split_for_training(report, seed=s.seed).to_csv(manifest_file)
+        split = split_for_training(report, seed=s.seed)
+        # Paths that are absolute already stay so in a manifest of this root: the run directory may be moved.
+        dataclasses.replace(split, root=s.out.absolute()).to_csv(manifest_file)
     manifest = read_manifest(manifest_file)
     counts = ", ".join(f"{len(manifest.split(name))} {name}" for name in manifest.splits)
     choices.append(Choice("videos", counts, split_reason(report)))
-    plan = timed("plan", lambda: _stored_plan(s, lambda: make_plan(s, manifest, report, budget, choices)))
+    plan = timed("plan", lambda: _stored_plan(s, report, lambda: make_plan(s, manifest, report, budget, choices)))
     for choice in plan.choices:
         say(f"  {choice.what}: {choice.value} ({choice.reason})")
     first, second = run_settings(s, plan, manifest_file)
     if first is not None:
         done: TrainingResult = timed("pretrain", lambda: pretrain(first))
         if done.interrupted:
-            return TrainResult(None, None, None, plan, seconds)
+            return TrainResult(None, None, None, plan, watch.seconds)
     done = timed("finetune", lambda: finetune(second))
     if done.model is None:
-        return TrainResult(None, None, None, plan, seconds)
+        return TrainResult(None, None, None, plan, watch.seconds)
     model = s.out / "model"
     shutil.copytree(done.model, model, dirs_exist_ok=True, copy_function=_copy_whole)
     evaluation = timed("evaluate", lambda: _evaluate(s, plan, manifest_file, model))
     from videomae.tasks.report import write_report
 
-    page = timed("report", lambda: write_report(s, plan, report, evaluation, seconds))
-    return TrainResult(model, page, evaluation, plan, seconds)
+    page = timed("report", lambda: write_report(s, plan, report, evaluation, watch.seconds))
+    return TrainResult(model, page, evaluation, plan, watch.seconds)
+
+
+class _Stopwatch:
+    """Measures the stages, and adds up all parts of a run in seconds.json.
+
+    A part that was killed, or ended in an error, counts up to the last line of its metrics.
+
+    Attributes:
+        seconds: by stage.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / SECONDS_NAME
+        stored = read_json(self.file) if self.file.exists() else {"seconds": {}}
+        self.seconds: dict[str, float] = {name: stored["seconds"][name] for name in STAGES if name in stored["seconds"]}
+        if "stage" in stored and (metrics := folder / stored["stage"] / METRICS_NAME).exists():
+            self._add(stored["stage"], max(metrics.stat().st_mtime - stored["began"], 0.0))
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add what the block takes to a stage."""
+        began = time.time()
+        write_json(self.file, {"seconds": self.seconds, "stage": stage, "began": began})
+        yield
+        self._add(stage, time.time() - began)
+        write_json(self.file, {"seconds": self.seconds})
+
+    def _add(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 def parse_budget(text: str) -> float:
@@ -243,7 +313,7 @@ def split_for_training(report: CheckReport, *, seed: int) -> Manifest:
         DataError: if too little is left to train and to test on.
     """
     manifest = report.manifest
-    kept = tuple(sample for sample in manifest if sample.path not in report.unreadable)
+    kept = report.usable
     if unlabelled := [sample.path for sample in kept if sample.label is None]:
         raise DataError(
             f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: put the videos into a folder per "
@@ -272,29 +342,39 @@ def split_for_training(report: CheckReport, *, seed: int) -> Manifest:
                 "column 'split', or leave it out"
             )
         return Manifest(samples, manifest.classes, manifest.root)
-    samples = _with_copies_grouped(samples, kept, report)
+    groups = groups_with_copies(kept, report)
+    samples = tuple(dataclasses.replace(sample, group=group) for sample, group in zip(samples, groups, strict=True))
     whole = Manifest(samples, manifest.classes, manifest.root)
     split = whole.grouped_split if any(sample.group for sample in samples) else whole.stratified_split
+    if len(samples) < FEWEST_TO_VALIDATE * len(manifest.classes):
+        return split(SHARES_WITHOUT_VAL, seed=seed)
     try:
         return split(SHARES, seed=seed)
-    except DataError:  # too few to validate on as well
+    except DataError:  # too few sources to validate on as well
         return split(SHARES_WITHOUT_VAL, seed=seed)
 
 
-def _with_copies_grouped(
-    samples: tuple[Sample, ...], kept: tuple[Sample, ...], report: CheckReport
-) -> tuple[Sample, ...]:
-    """Give copies of a video one group, so that they stay on one side."""
-    group_of: dict[str, str] = {}
-    for finding in report.findings:
-        if finding.kind in COPIES:
-            for item in finding.items:
-                known = next((group_of[path] for path in item.videos if path in group_of), item.videos[0])
-                group_of |= dict.fromkeys(item.videos, known)
-    return tuple(
-        sample if sample.group or old.path not in group_of else dataclasses.replace(sample, group=group_of[old.path])
-        for sample, old in zip(samples, kept, strict=True)
-    )
+def groups_with_copies(samples: Manifest, report: CheckReport) -> list[str | None]:
+    """Return a group for each sample: one for all that copies or a source connect, over however many steps.
+
+    Where that connects several groups, they become one, with the name of the first.
+    """
+    items = [item for finding in report.findings if finding.kind in COPIES for item in finding.items]
+    copies_of = defaultdict(list)
+    for number, item in enumerate(items):
+        for path in item.videos:
+            copies_of[path].append(number)
+    names = [[sample.file, *copies_of[sample.path], *filter(None, [sample.group])] for sample in samples]
+    sources = linked(names)
+    groups: dict[int, str] = {}
+    for source, sample in zip(sources, samples, strict=True):
+        if sample.group is not None:
+            groups.setdefault(source, sample.group)
+    sizes = Counter(sources)
+    for source, sample in zip(sources, samples, strict=True):
+        if sizes[source] > 1:
+            groups.setdefault(source, sample.path)
+    return [groups.get(source) for source in sources]
 
 
 def split_reason(report: CheckReport) -> str:
@@ -319,7 +399,7 @@ def make_plan(
     its FLOPs, which flatters small machines a little. Some videos are decoded to tell what that takes.
     """
     s, videos = settings, len(manifest.split("train"))
-    uses_pretraining = s.pretrain and s.init is None
+    uses_pretraining = s.pretrain and s.init is None and s.pretrain_epochs != 0
     rate, loading = measure_speed(s.device), measure_loading(manifest.split("train"), s)
 
     def seconds(flops: float) -> float:
@@ -327,11 +407,13 @@ def make_plan(
 
     sizes = [size for size in SIZES if s.preset in (None, size[0]) and s.image_size in (None, size[1])]
     sizes = sizes or [(s.preset or "tiny", s.image_size or 64, 8 if (s.image_size or 64) < 100 else 16, 16, 2)]
+    stored: Collection[str] = ()
     if s.init is not None:
         model: dict[str, Any] = {}
         from videomae.models.weights import open_checkpoint
 
-        config = open_checkpoint(s.init).resolve_config()
+        checkpoint = open_checkpoint(s.init)
+        config, stored = checkpoint.resolve_config(), checkpoint.config.keys()
         choices.append(Choice("model", s.init, "given with --init"))
     else:
         fitting = [
@@ -347,25 +429,44 @@ def make_plan(
         }  # fmt: skip
         reason = f"the largest for which {s.budget} are enough for {WANTED_EPOCHS} epochs of pre-training"
         value = f"{size[0]}, {config.num_frames} frames of {size[1]} pixels in patches of {config.patch_size}"
-        choices.append(Choice("model", value, reason if fitting else "the smallest: the budget is short"))
+        reason = reason if fitting else "the smallest: the budget is short"
+        choices.append(
+            Choice("model", value, "the only size of those that are asked for" if len(sizes) == 1 else reason)
+        )
     choices.append(
         Choice("speed", f"{rate / 1e9:.0f} GFLOPs per second", "measured on this machine with the tiny model")
     )
     choices.append(Choice("decoding", f"{1 / loading:.3g} clips per second", "measured on videos of the data"))
     frames = sorted(fact.num_frames for fact in report.readable)
     median = frames[len(frames) // 2]
-    stride = s.stride or max(min(4.0, round(0.8 * median / config.num_frames * 4) / 4), 1.0)
-    choices.append(Choice("stride", f"{stride:g}", f"half of the videos have {median} frames or fewer"))
+    clips: dict[str, Any] = {
+        "sampling": "dense",
+        "stride": s.stride or max(min(4.0, round(0.8 * median / config.num_frames * 4) / 4), 1.0),
+        "fps": None,
+    }
+    why = "given" if s.stride else f"half of the videos have {median} frames or fewer"
+    if s.stride is None and not TOLD_SAMPLING.isdisjoint(stored):
+        clips = {"sampling": config.clip_sampling, "stride": config.clip_stride, "fps": config.clip_fps}
+        why = "as the checkpoint was trained"
+    rate_of_frames = f" at {clips['fps']:g} frames per second" if clips["fps"] else ""
+    value = "one frame of each segment" if clips["sampling"] == "uniform" else f"{clips['stride']:g}{rate_of_frames}"
+    choices.append(Choice("stride", value, why))
     pretraining, finetuning = map(seconds, _flops(config))
     epochs = {}
     for stage, given, share, cost in (
         ("pretrain", s.pretrain_epochs, PRETRAIN_SHARE, pretraining),
         ("finetune", s.finetune_epochs, FINETUNE_SHARE + (0 if uses_pretraining else PRETRAIN_SHARE), finetuning),
     ):
-        affordable = int(share * budget / (videos * cost))
-        epochs[stage] = given or max(min(affordable, MOST_EPOCHS[stage]), 2)
-        why = "given" if given else f"{share:.0%} of the budget at {1 / cost:.3g} clips per second"
-        if stage == "finetune" or uses_pretraining:
+        affordable, most = int(share * budget / (videos * cost)), MOST_EPOCHS[stage]
+        epochs[stage] = max(min(affordable, most), FEWEST_EPOCHS) if given is None else given
+        why = f"{share:.0%} of the budget at {1 / cost:.3g} clips per second"
+        if given is not None:
+            why = "given"
+        elif affordable < FEWEST_EPOCHS:
+            why = f"at least {FEWEST_EPOCHS}, which is more than {why}"
+        elif affordable > most:
+            why = f"at most {most}: {why} would be enough for {affordable}"
+        if stage == "finetune" or uses_pretraining or given is not None:
             choices.append(Choice(f"epochs of {stage}", str(epochs[stage]), why))
     batch = s.batch_size or max(min(BATCH, videos // STEPS_AN_EPOCH), 1)
     if videos < batch:
@@ -378,7 +479,33 @@ def make_plan(
     at_once = fitting_batch(config, batch, s.device)
     if at_once < batch:
         choices.append(Choice("at once", str(at_once), "what fits into the memory that is free; the rest is added up"))
-    return TrainPlan(model, stride, first, epochs["finetune"], tuple(choices), batch, at_once)
+    start: dict[str, Any] = {}
+    if s.init is not None:
+        start["learning_rate"], start["layer_decay"], choice = finetuning_rate(config, batch)
+        choices.append(choice)
+    return TrainPlan(
+        model=model,
+        pretrain_epochs=first,
+        finetune_epochs=epochs["finetune"],
+        choices=tuple(choices),
+        batch_size=batch,
+        per_device_batch=at_once,
+        **clips,
+        **start,
+    )
+
+
+def finetuning_rate(config: VideoMAEConfig, batch_size: int) -> tuple[float, float | None, Choice]:
+    """Return the learning rate and layer decay (None: the recipe's) to fine-tune a given checkpoint with, and why."""
+    preset = min(PRESETS, key=lambda name: abs(VideoMAEConfig.preset(name).hidden_size - config.hidden_size))
+    if preset not in PUBLISHED_RATES:
+        rate = LEARNING_RATES[preset] * batch_size / BATCH
+        reason = f"this project's for {preset} models: {LEARNING_RATES[preset]:g} at {BATCH} videos a step"
+        return rate, None, Choice("learning rate", f"{rate:.3g}", reason)
+    published, decay = PUBLISHED_RATES[preset]
+    rate = published * batch_size / REFERENCE_BATCH
+    reason = f"as published for {preset} models pre-trained at scale: {published:g} at {REFERENCE_BATCH} videos a step"
+    return rate, decay, Choice("learning rate", f"{rate:.3g}, layer decay {decay:g}", reason)
 
 
 def _config(size: tuple[str, int, int, int, int], settings: TrainSettings) -> VideoMAEConfig:
@@ -506,7 +633,9 @@ def run_settings(
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
         task.run.epochs, task.run.batch_size, task.run.per_device_batch = epochs, plan.batch_size, plan.per_device_batch
         task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
-        task.clips.stride, task.clips.num_workers = plan.stride, s.num_workers
+        task.clips.sampling, task.clips.stride, task.clips.fps = plan.sampling, plan.stride, plan.fps
+        task.clips.stride_jitter = task.clips.stride_jitter if plan.sampling == "dense" else 0.0
+        task.clips.num_workers = s.num_workers
         return task
 
     first = None
@@ -525,19 +654,24 @@ def run_settings(
     else:
         second.model = ModelSettings(**plan.model)
     second = fit_to_plan(second, plan.finetune_epochs)
+    if plan.learning_rate is not None:
+        second.optim.lr = plan.learning_rate
+    if plan.layer_decay is not None:
+        second.optim.layer_decay = plan.layer_decay
     if s.init is None and plan.pretrain_epochs < PRETRAINED_EPOCHS:
         second.optim.layer_decay = 1.0  # what has learnt little so far must not be kept from learning
     second.run.validate_every = max(plan.finetune_epochs // 10, 1)
     return first, second
 
 
-def _stored_plan(settings: TrainSettings, make: Callable[[], TrainPlan]) -> TrainPlan:
+def _stored_plan(settings: TrainSettings, report: CheckReport, make: Callable[[], TrainPlan]) -> TrainPlan:
     file = settings.out / PLAN_NAME
     if not file.exists():
         plan = make()
-        write_json(file, {"asked": _asked(settings), "plan": dataclasses.asdict(plan)})
+        data = _data_of(report.manifest)
+        write_json(file, {"asked": _asked(settings), "data": data, "plan": dataclasses.asdict(plan)})
         return plan
-    plan = json.loads(file.read_text(encoding="utf-8"))["plan"]
+    plan = read_json(file)["plan"]
     return TrainPlan(**plan | {"choices": tuple(Choice(**choice) for choice in plan["choices"])})
 
 
@@ -546,19 +680,50 @@ def _asked(settings: TrainSettings) -> dict[str, Any]:
     fields = dataclasses.asdict(settings)
     for free in ("out", "json", "num_workers", "device"):
         del fields[free]
-    return fields | {"data": str(Path(settings.data).resolve())}
+    for name in ("data", "videos", "init"):
+        if fields[name] is not None and (name != "init" or Path(fields[name]).exists()):
+            fields[name] = str(Path(fields[name]).resolve())
+    return fields
 
 
-def _refuse_what_would_be_ignored(settings: TrainSettings) -> None:
-    """Raise a ValueError for settings that go nowhere, and for several processes."""
+def _data_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what tells whether a run goes on with the same videos, labels, splits and groups."""
+    labels = [None if video.label is None else manifest.classes[video.label] for video in manifest]
+    rows = [(v.path, label, v.split, v.start, v.end, v.group) for v, label in zip(manifest, labels, strict=True)]
+    return {"videos": len(manifest), "digest": digest(rows)}
+
+
+def _refuse_other_videos(settings: TrainSettings, manifest: Manifest) -> None:
+    """Raise a CheckpointError if the run was planned for other videos than there are now."""
+    file = settings.out / PLAN_NAME
+    if not file.exists():
+        return
+    new = _data_of(manifest)
+    old = read_json(file).get("data", new)
+    if old != new:
+        others = ", with other names, labels, splits or groups" if old["videos"] == new["videos"] else ""
+        raise CheckpointError(
+            f"{settings.out} holds a run, and the data changed: {new['videos']} videos were {old['videos']}{others}; "
+            "name another --out, or bring back the old data"
+        )
+
+
+def _refuse_what_makes_no_sense(settings: TrainSettings) -> None:
+    """Raise a ValueError for numbers that make no sense, settings that go nowhere, and for several processes."""
     s = settings
+    for name, least in LEAST.items():
+        value = getattr(s, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if s.stride is not None and s.stride <= 0:
+        raise ValueError(f"--stride must be above 0, got {s.stride:g}")
     sizes = ("preset", "image_size", "patch_size", "num_frames")
     given = [f"--{name.replace('_', '-')}" for name in sizes if getattr(s, name) is not None]
     if s.init is not None and given:
         raise ValueError(
             f"--init {s.init} brings its own size: leave out {', '.join(given)}, or use `videomae finetune`"
         )
-    if s.pretrain_epochs is not None and (s.init is not None or not s.pretrain):
+    if s.pretrain_epochs and (s.init is not None or not s.pretrain):
         raise ValueError("--pretrain-epochs goes with neither --init nor --no-pretrain: leave out one of them")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
@@ -575,8 +740,9 @@ def _claim(settings: TrainSettings) -> None:
     """
     file = settings.out / PLAN_NAME
     if file.exists():
-        old, new = json.loads(file.read_text(encoding="utf-8"))["asked"], _asked(settings)
-        if changed := [f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]:
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        old, new = defaults | read_json(file)["asked"], _asked(settings)
+        if changed := [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old[name] != new[name]]:
             raise CheckpointError(f"{settings.out} holds another run: {'; '.join(changed)}. Name another --out")
     try:
         settings.out.mkdir(parents=True, exist_ok=True)

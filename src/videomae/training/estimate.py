@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,30 @@ class Cost:
         parameters: number of them.
         forward_flops: of one clip, forward; a multiplication with its addition counts as two.
         training_flops: of one clip, forward and backward.
-        state_bytes: weights, gradients and AdamW's two averages.
+        weight_bytes: weights, and their running average where there is one.
+        optimizer_bytes: gradients and AdamW's two averages.
         activation_bytes: kept of one clip for the backward pass.
     """
 
     parameters: int
     forward_flops: int
     training_flops: int
-    state_bytes: int
+    weight_bytes: int
+    optimizer_bytes: int
     activation_bytes: int
+
+    @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and AdamW's two averages, in bytes."""
+        return self.weight_bytes + self.optimizer_bytes
+
+    def shared(self, strategy: str, processes: int) -> Self:
+        """Return the cost for one of several processes: "fsdp" shards all state, "deepspeed" (ZeRO 2) no weights."""
+        return dataclasses.replace(
+            self,
+            weight_bytes=self.weight_bytes // (processes if strategy == "fsdp" else 1),
+            optimizer_bytes=self.optimizer_bytes // (processes if strategy in ("fsdp", "deepspeed") else 1),
+        )
 
     def memory(self, clips: int) -> int:
         """Return the bytes a process needs for so many clips at once; an estimate, buffers of kernels not included."""
@@ -68,7 +84,8 @@ def estimate(
         parameters=parameters,
         forward_flops=forward,
         training_flops=counter.get_total_flops(),
-        state_bytes=4 * (parameters * (2 if ema else 1) + 3 * trainable),
+        weight_bytes=4 * parameters * (2 if ema else 1),
+        optimizer_bytes=4 * 3 * trainable,
         activation_bytes=activations,
     )
 

@@ -94,6 +94,8 @@ class Outcome:
         bad_steps: how many of them were skipped, as the loss or the gradient was not finite.
         best_step: of the best validation; None without.
         best_score: its score.
+        score: name of that figure, such as "val_top1"; empty without validation.
+        model_step: the step that the weights are of.
         seconds: this process worked on it; of the last part only where a run was resumed.
         interrupted: whether SIGTERM ended it early; the same command goes on from there.
         weights: all of the model's, gathered on the main process where they are sharded; none when interrupted.
@@ -103,6 +105,8 @@ class Outcome:
     bad_steps: int
     best_step: int | None
     best_score: float | None
+    score: str
+    model_step: int
     seconds: float
     interrupted: bool
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict, repr=False)
@@ -220,6 +224,8 @@ class _Trainer:
             bad_steps=state.bad_steps,
             best_step=state.best_step,
             best_score=state.best_score,
+            score=self.job.score if self.job.validate else "",
+            model_step=self._final_step(),
             seconds=time.perf_counter() - began,
             interrupted=self.termination.everywhere,
             weights={} if self.termination.everywhere else self._final_weights(),
@@ -294,14 +300,19 @@ class _Trainer:
                 return
 
     def _step(self, batches: Iterator[Batch], log: MetricsLog) -> None:
-        """Make one optimiser step, or skip it where the loss or the gradient is not finite."""
+        """Make one optimiser step, or skip it where the loss or the gradient is not finite.
+
+        DeepSpeed steps in the backward pass, before the gradient's norm is known: there it is only a loss that is not
+        finite, for which there is no backward pass, that is skipped.
+        """
         state, accelerator = self.state, self.accelerator
         rate = self.plan.learning_rate(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         loss, clips = self._accumulate(batches)
         norm = self._clip() if math.isfinite(loss) else math.nan
-        good = math.isfinite(loss) and math.isfinite(norm)
+        good = math.isfinite(loss) and (norm is None or math.isfinite(norm))
+        norm = math.nan if norm is None else norm
         if good or (accelerator.scaler is not None and math.isfinite(loss)):  # a scaler skips by itself, and adapts
             self.optimizer.step()
         self.optimizer.zero_grad()
@@ -339,12 +350,12 @@ class _Trainer:
             clips += len(batch["pixel_values"]) * accelerator.num_processes
         return sum(losses) / len(losses), clips
 
-    def _clip(self) -> float:
-        """Clip the gradient and return its norm before that."""
+    def _clip(self) -> float | None:
+        """Clip the gradient and return its norm before that, or None where nobody knows it."""
         largest = math.inf if self.optim.clip_grad is None else self.optim.clip_grad
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         if norm is None:  # DeepSpeed does not always tell
-            return 0.0
+            return None
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def _figures(self) -> dict[str, float]:
@@ -380,10 +391,13 @@ class _Trainer:
         state.waited = 0 if best is None or score > best else state.waited + 1
         self.sums.skip_pause()
 
-    def _final_weights(self) -> dict[str, Tensor]:
+    def _final_step(self) -> int:
         best = self.state.best_step
-        if self.run.final == "best" and best is not None and best != self.state.step:
-            self.checkpoints.load(best)
+        return self.state.step if best is None or self.run.final == "last" else best
+
+    def _final_weights(self) -> dict[str, Tensor]:
+        if self._final_step() != self.state.step:
+            self.checkpoints.load(self._final_step())
         if self.ema is not None:
             self.ema.swap()
         return self.accelerator.get_state_dict(self.model)

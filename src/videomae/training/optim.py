@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from videomae.training.settings import OptimSettings
 
@@ -66,22 +66,29 @@ def build_optimizer(groups: list[dict], settings: OptimSettings, device: torch.d
 class Ema:
     """A running average of a model's parameters.
 
+    After t updates the next one keeps the share min(decay, (1 + t) / (10 + t)) of the average, as TensorFlow's
+    ExponentialMovingAverage does with ``num_updates``: 0.9999 from the start would after 3,000 steps still keep 74 % of
+    the weights that training began with.
+
     Args:
         model: whose parameters are averaged.
-        decay: share of the average that stays at each step, in (0, 1).
+        decay: the largest share of the average that stays at a step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"optim.ema must lie between 0 and 1, got {decay}")
         self.decay = decay
+        self.updates = 0
         self.parameters = dict(model.named_parameters())
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the parameters by one step."""
-        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - self.decay)
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
+        self.updates += 1
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -98,11 +105,12 @@ class Ema:
         finally:
             self.swap()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the average, by parameter name."""
-        return self.average
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average, by parameter name, and the number of updates."""
+        return {"average": self.average, "updates": self.updates}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take an average that ``state_dict`` returned."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what ``state_dict`` returned."""
+        self.updates = state["updates"]
         for name, tensor in self.average.items():
-            tensor.copy_(state[name])
+            tensor.copy_(state["average"][name])

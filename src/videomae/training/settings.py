@@ -36,7 +36,8 @@ class OptimSettings:
     """Largest norm of the gradient; None leaves it as it is."""
 
     ema: float | None = None
-    """Keep a running average of the weights with this decay, such as 0.9999, and validate and save that."""
+    """Keep a running average of the weights with this decay, such as 0.9999, and validate and save that. The decay
+    rises from 0.1 at the first step, so that the weights before training are soon forgotten."""
 
 
 @dataclasses.dataclass
@@ -94,7 +95,8 @@ class RunSettings:
     """auto goes on from the newest checkpoint of the run directory; never refuses a directory that has one."""
 
     max_bad_steps: int = 25
-    """End the run after this many steps in a row whose loss or gradient is not finite; each is skipped."""
+    """End the run after this many steps in a row whose loss or gradient is not finite; each is skipped. DeepSpeed steps
+    in the backward pass: with it a gradient that is not finite is neither noticed nor skipped."""
 
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""

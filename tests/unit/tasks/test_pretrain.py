@@ -1,7 +1,10 @@
 """Pre-training learns, goes on from checkpoints, and leaves a directory that others load."""
 
+import dataclasses
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from videomae.errors import CheckpointError, DataError
 from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.models.weights import open_checkpoint
 from videomae.tasks import pretrain
+from videomae.tasks.runs import describe_score
 from videomae.training.metrics_log import read_metrics
 from videomae.video.manifest import read_manifest
 from videomae.video.processors import VideoMAEImageProcessor
@@ -102,6 +106,72 @@ def test_a_probe_tells_of_the_features_and_leaves_the_training_alone(data, tmp_p
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def probe_list(data, folder, *, label=lambda sample, classes: classes[sample.label], broken=()):
+    manifest = read_manifest(data)
+    rows = ["path,label,split"]
+    for number, sample in enumerate(manifest):
+        file = folder / "none.mp4" if number in broken else sample.file
+        split = "train" if sample.split == "train" else "test"
+        rows.append(f"{file},{label(sample, manifest.classes)},{split}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder / "labels.csv"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--probe.k", "0"), r"probe\.k must be at least 1, got 0"),
+        (("--probe.c", "0"), r"probe\.c must be above 0, got 0"),
+    ],
+)
+def test_a_probe_without_sense_is_refused_before_training(data, tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        run("pretrain", data, tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_probe_needs_labels_of_two_classes(data, tmp_path):
+    pytest.importorskip("sklearn")
+    one = probe_list(data, tmp_path, label=lambda sample, classes: "same")
+    with pytest.raises(DataError, match="are all of one class, a probe tells at least 2 apart"):
+        run("pretrain", data, tmp_path / "run", "--probe.data", str(one))
+    rows = [line.split(",") for line in one.read_text().splitlines()]
+    one.write_text("".join(f"{path},{split}\n" for path, _, split in rows))
+    with pytest.raises(DataError, match=r"18 videos of .*labels\.csv have no label, such as"):
+        run("pretrain", data, tmp_path / "run", "--probe.data", str(one))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_test_video_that_cannot_be_read_counts_as_wrong(data, tmp_path, monkeypatch, capsys):
+    """5 of 6 can be read, and a classifier that knew all of them would have 5/6."""
+    pytest.importorskip("sklearn")
+    labels = probe_list(data, tmp_path, broken=(17,))
+    right = [sample.label for sample in read_manifest(labels).split("test")][:5]
+    for name in ("predict_knn", "predict_linear"):
+        monkeypatch.setattr(f"videomae.tasks.probe.{name}", lambda *features, **options: np.array(right))
+    result = run("pretrain", data, tmp_path / "run", "--probe.data", str(labels), "--probe.every", "1")
+    assert result.best_score == pytest.approx(5 / 6)
+    assert "none.mp4" in (tmp_path / "run" / "unreadable.csv").read_text()
+    told = capsys.readouterr().err
+    assert told.count("none.mp4', left out of the probe") == 1
+
+
+def test_the_end_says_which_score_and_which_model(data, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    labels = probe_list(data, tmp_path)
+    scores = iter([1.0, 0.5])
+    monkeypatch.setattr(
+        pretrain, "build_probe", lambda *given: lambda model: {"probe_knn": 0.0, "probe_linear": next(scores)}
+    )
+    result = run("pretrain", data, tmp_path / "run", "--probe.data", str(labels), "--probe.every", "1")
+    assert describe_score(result) == "; best probe_linear 100.0% at step 3; the model is the last one"
+    monkeypatch.undo()
+    plain = run("pretrain", data, tmp_path / "plain", "--run.steps", "1")
+    assert describe_score(plain) == ""
+    best = dataclasses.replace(result, score="val_top1", model_step=3)
+    assert describe_score(best) == "; best val_top1 100.0% at step 3; the model is that step's"
+
+
 def test_masks_come_by_name_and_the_decoder_may_have_one(data):
     chosen = settings("pretrain", data, "x", "--mask.decoder", "running_cell", "--model.image-size", "32")
     _, config, _ = pretrain.plan_model(chosen)
@@ -121,6 +191,17 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(data, tmp_path, cap
     assert "memory per process, estimated" in shown
     assert "learning rate by step" in shown
     assert not out.exists()
+
+
+def test_a_dry_run_of_sharded_training_counts_the_share_of_a_process(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    large = ("--dry-run", "--model.preset", "small", "--run.steps", "1")
+    state = []
+    for strategy in ("auto", "deepspeed", "fsdp"):
+        pretrain.main(settings("pretrain", data, tmp_path / "run", *large, "--run.strategy", strategy))
+        state.append(float(re.search(r"= ([\d.e-]+) GB for weights", capsys.readouterr().out)[1]))
+    assert state[1] == pytest.approx(state[0] * (1 + 3 / 4) / 4, rel=0.02)
+    assert state[2] == pytest.approx(state[0] / 4, rel=0.02)
 
 
 def test_the_settings_can_be_printed(data, capsys):

@@ -1,8 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from videomae import DataError, VideoClassifier, VideoReader
-from videomae.tasks.quickstart import QuickstartSettings, quickstart
+from videomae.tasks.quickstart import QuickstartSettings, main, quickstart
+from videomae.tasks.train import TrainPlan, TrainResult
+from videomae.training.loop import EXIT_PREEMPTED
 from videomae.video.synthetic import MOTIONS, motion_video
 
 
@@ -23,9 +27,29 @@ def test_quickstart_trains_saves_reports_and_predicts(done):
     assert len(classify(example)) == 5
 
 
-def test_an_existing_directory_is_refused(done):
+def test_a_directory_of_anything_else_is_refused(done, tmp_path):
     with pytest.raises(DataError, match="exists already"):
-        quickstart(done[0])
+        quickstart(QuickstartSettings(out=tmp_path))
+    with pytest.raises(DataError, match="holds no run of these settings"):
+        quickstart(dataclasses.replace(done[0], seed=1))
+
+
+def test_the_same_command_goes_on_with_a_run_that_was_stopped(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def stopped(settings, say):
+        asked.append(settings)
+        return TrainResult(None, None, None, TrainPlan({}, 1, 1, 1, ()), {})
+
+    monkeypatch.setattr("videomae.tasks.quickstart.train", stopped)
+    settings = QuickstartSettings(out=tmp_path / "q", videos_per_class=1)
+    assert main(settings) == EXIT_PREEMPTED
+    assert "stopped by SIGTERM; the same command goes on from there" in capsys.readouterr().err
+    (tmp_path / "q" / "videos.csv").unlink()  # as if it had been stopped while it made the videos
+    for told in ("making videos", "going on with what is in"):
+        assert main(settings) == EXIT_PREEMPTED
+        assert told in capsys.readouterr().err
+    assert asked[0] == asked[1] == asked[2]
 
 
 def test_videos_are_read_back_as_drawn(done):

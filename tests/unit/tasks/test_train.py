@@ -1,8 +1,14 @@
 """One command from videos to a report: what it decides, what it leaves behind, what it refuses."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import shlex
 import shutil
+import time
+from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +16,11 @@ import pytest
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae.errors import CheckpointError, DataError
 from videomae.tasks import train
-from videomae.tasks.check import check
+from videomae.tasks.check import CheckReport, check
 from videomae.tasks.train import TrainSettings, command_of, parse_budget, split_for_training
-from videomae.video.manifest import read_manifest
+from videomae.video.findings import Finding, Item
+from videomae.video.inspect import VideoFacts
+from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.synthetic import write_motion_videos
 
 SMALL = {"image_size": 32, "patch_size": 16, "num_frames": 4, "stride": 4.0, "batch_size": 8, "num_workers": 0}
@@ -80,6 +88,67 @@ def test_a_directory_of_another_run_is_refused(settings, result):
         train.train(dataclasses.replace(settings, seed=1))
 
 
+def test_data_that_changed_are_refused(videos, settings, result):
+    before = (settings.out / "manifest.csv").read_text()
+    added = shutil.copy(videos / "moving_up" / "moving_up_001.mp4", videos / "moving_up" / "new.mp4")
+    with pytest.raises(CheckpointError, match="the data changed: 39 videos were 38; name another --out"):
+        train.train(settings)
+    (videos / "moving_up" / "broken.mp4").rename(videos / "broken.mp4.aside")
+    try:
+        with pytest.raises(CheckpointError, match="38 videos were 38, with other names, labels, splits or groups"):
+            train.train(settings)
+    finally:
+        (videos / "broken.mp4.aside").rename(videos / "moving_up" / "broken.mp4")
+        Path(added).unlink()
+    assert (settings.out / "manifest.csv").read_text() == before
+
+
+def test_a_run_directory_may_be_moved_and_spelled_differently(settings, result, tmp_path, monkeypatch):
+    shutil.copytree(settings.out, tmp_path / "some" / "moved")
+    before = (settings.out / "finetune" / "metrics.jsonl").read_text()
+    monkeypatch.chdir(tmp_path / "some")
+    again = train.train(dataclasses.replace(settings, out=Path("moved")))
+    assert again.evaluation.top1 == result.evaluation.top1
+    assert Path("moved/finetune/metrics.jsonl").read_text() == before
+
+
+def test_seconds_add_up_over_all_parts_of_a_run(tmp_path):
+    first = train._Stopwatch(tmp_path)
+    with first.time("check"):
+        time.sleep(0.02)
+    with contextlib.suppress(KeyboardInterrupt), first.time("pretrain"):
+        (tmp_path / "pretrain").mkdir()
+        (tmp_path / "pretrain" / "metrics.jsonl").write_text("")
+        began = time.time()
+        os.utime(tmp_path / "pretrain" / "metrics.jsonl", (began + 3600, began + 3600))  # killed after an hour
+        raise KeyboardInterrupt
+    second = train._Stopwatch(tmp_path)
+    with second.time("check"):
+        time.sleep(0.02)
+    assert second.seconds["check"] >= 0.04
+    with second.time("pretrain"):
+        pass
+    assert second.seconds["pretrain"] == pytest.approx(3600, abs=1)
+    assert train._Stopwatch(tmp_path).seconds == second.seconds
+    assert list(second.seconds) == ["check", "pretrain"]
+
+
+def test_official_lists_are_read_as_asked(videos, settings, tmp_path, monkeypatch):
+    classes = ["moving_down", "moving_up"]
+    (tmp_path / "classInd.txt").write_text("".join(f"{i + 1} {name}\n" for i, name in enumerate(classes)))
+    for fold in (1, 2):
+        for split, numbers in (("train", range(2 * fold)), ("test", range(4, 6))):
+            rows = [f"{name}/{name}_{i:03}.mp4 {classes.index(name) + 1}\n" for name in classes for i in numbers]
+            (tmp_path / f"{split}list0{fold}.txt").write_text("".join(rows))
+    monkeypatch.setattr(train, "make_plan", lambda *given: pytest.fail(str(len(given[1].split("train")))))
+    lists = {"data": tmp_path, "format": "ucf101", "videos": videos, "out": tmp_path / "run"}
+    with pytest.raises(pytest.fail.Exception, match="8"):
+        train.train(dataclasses.replace(settings, **lists, fold=2))
+    assert command_of(dataclasses.replace(settings, **lists, fold=2)).endswith(
+        f"--format ucf101 --videos {shlex.quote(str(videos))} --fold 2 --num-workers 0 --device cpu"
+    )
+
+
 def test_unreadable_videos_are_left_out_and_copies_stay_on_one_side(videos):
     for seed in range(5):
         manifest = split_for_training(check(videos), seed=seed)
@@ -87,6 +156,33 @@ def test_unreadable_videos_are_left_out_and_copies_stay_on_one_side(videos):
         assert "broken.mp4" not in names
         assert names["a copy.mp4"] == names["moving_up_000.mp4"]
         assert set(manifest.splits) == {"train", "val", "test"}
+
+
+def report_of(groups, *copies):
+    """What `check` would say of one video per letter: its group, and which are copies of each other."""
+    rows = [Sample(f"{name}.mp4", Path(f"{name}.mp4"), i % 2, group=group) for i, (name, group) in enumerate(groups)]
+    items = tuple(Item(tuple(f"{name}.mp4" for name in names), "") for names in copies)
+    findings = (Finding("near-duplicates", "warning", "", "", items),)
+    facts = defaultdict(lambda: VideoFacts(Path(), num_frames=10))
+    return CheckReport("", Manifest(tuple(rows), ("x", "y"), Path()), facts, findings)
+
+
+@pytest.mark.parametrize(
+    ("groups", "copies", "together"),
+    [
+        (dict.fromkeys("abcdefghijklmnopqrst"), ["ab", "cd", "bc"], ["abcd"]),
+        (dict.fromkeys("abcdefghijklmnopqrst") | {"a": "one", "b": "two", "c": "two", "d": "one"}, ["ab"], ["abcd"]),
+        (dict.fromkeys("abcdefghijklmnopqrst") | {"a": "one", "d": "one"}, ["ab", "de"], ["abde"]),
+    ],
+)
+def test_whatever_copies_and_sources_connect_stays_on_one_side(groups, copies, together):
+    for seed in range(8):
+        manifest = split_for_training(report_of(groups.items(), *copies), seed=seed)
+        side = {Path(sample.path).stem: sample.split for sample in manifest}
+        for names in together:
+            assert len({side[name] for name in names}) == 1
+            assert len({sample.group for sample in manifest if Path(sample.path).stem in names}) == 1
+        assert len(set(side.values())) == 3
 
 
 def test_a_split_without_test_videos_is_refused(videos, tmp_path):
@@ -163,6 +259,78 @@ def test_what_would_be_ignored_is_refused(settings, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="without torchrun"):
         train.train(own)
     assert not own.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"finetune_epochs": 0}, "--finetune-epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"pretrain_epochs": -1}, "--pretrain-epochs must be at least 0, got -1"),
+        ({"stride": 0.0}, "--stride must be above 0, got 0"),
+        ({"num_workers": -2}, "--num-workers must be at least 0, got -2"),
+    ],
+)
+def test_numbers_without_sense_are_refused_before_anything_is_written(settings, tmp_path, option, told):
+    with pytest.raises(ValueError, match=told):
+        train.train(dataclasses.replace(settings, out=tmp_path / "run", **option))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def quick_plan(videos, tmp_path, monkeypatch):
+    """Plans for the videos, on a machine of a given speed."""
+    monkeypatch.setattr(train, "measure_loading", lambda videos, settings: 1e-9)
+    report = check(videos, near_duplicates=False)
+    manifest = split_for_training(report, seed=0)
+
+    def plan(*, budget=10.0, speed=1e12, **options):
+        monkeypatch.setattr(train, "measure_speed", lambda device: speed)
+        given = TrainSettings(videos, tmp_path / "run", batch_size=8, **options)
+        made = train.make_plan(given, manifest, report, budget, [])
+        manifest.to_csv(tmp_path / "manifest.csv")
+        return made, train.run_settings(given, made, tmp_path / "manifest.csv")
+
+    return plan
+
+
+def reason(plan, what):
+    return next(choice.reason for choice in plan.choices if choice.what == what)
+
+
+def test_no_epochs_of_pretraining_means_none(quick_plan):
+    plan, (first, second) = quick_plan(pretrain_epochs=0, preset="tiny")
+    assert plan.pretrain_epochs == 0
+    assert first is None
+    assert second.model.preset == "tiny"
+    assert reason(plan, "epochs of finetune").startswith("90% of the budget at")
+
+
+def test_reasons_for_epochs_are_true(quick_plan):
+    slow, _ = quick_plan(speed=1e6, preset="tiny")
+    assert slow.finetune_epochs == slow.pretrain_epochs == 2
+    assert reason(slow, "epochs of pretrain").startswith("at least 2, which is more than 60% of the budget at")
+    fast, _ = quick_plan(speed=1e15, preset="tiny")
+    assert (fast.pretrain_epochs, fast.finetune_epochs) == (1600, 100)
+    assert "would be enough for" in reason(fast, "epochs of pretrain")
+    given, _ = quick_plan(preset="tiny", pretrain_epochs=3, finetune_epochs=7, stride=2.0)
+    assert {reason(given, what) for what in ("epochs of pretrain", "epochs of finetune", "stride")} == {"given"}
+
+
+def test_a_given_checkpoint_is_finetuned_as_its_size_asks_for(quick_plan, tmp_path):
+    """Base at 5e-4 for 256 videos and a layer decay of 0.75 (v1), on clips as it was trained on."""
+    sizes = {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 12, "intermediate_size": 64}
+    config = VideoMAEConfig(**sizes, image_size=32, num_frames=4, clip_sampling="uniform", clip_stride=2.0)
+    VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "checkpoint")
+    plan, (_, second) = quick_plan(init=str(tmp_path / "checkpoint"))
+    assert (second.optim.lr, second.optim.layer_decay) == (5e-4 * 8 / 256, 0.75)
+    assert (second.clips.sampling, second.clips.stride, second.clips.stride_jitter) == ("uniform", 2.0, 0.0)
+    assert "pre-trained at scale" in reason(plan, "learning rate")
+    assert reason(plan, "stride") == "as the checkpoint was trained"
+    _, (_, second) = quick_plan(init=str(tmp_path / "checkpoint"), stride=3.0)
+    assert (second.clips.sampling, second.clips.stride) == ("dense", 3.0)
+    rate, decay, _ = train.finetuning_rate(VideoMAEConfig.preset("tiny"), 16)
+    assert (rate, decay) == (5e-4, None)
 
 
 def test_dollar_signs_in_a_file_name_are_no_formula(tmp_path):

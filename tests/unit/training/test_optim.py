@@ -8,6 +8,7 @@ import torch
 from videomae.config import VideoMAEConfig
 from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae.training.estimate import Cost
 from videomae.training.optim import Ema, layer_of, parameter_groups
 from videomae.training.plan import Plan
 from videomae.training.settings import OptimSettings, RunSettings
@@ -69,16 +70,38 @@ def test_frozen_parameters_are_in_no_group():
 def test_the_average_of_the_weights_follows_them():
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(1.0)
-    ema = Ema(model, 0.75)
+    ema = Ema(model, 0.15)
     model.weight.data.fill_(5.0)
-    ema.update()
+    ema.update()  # keeps a tenth
     with ema.swapped():
-        assert model.weight.item() == 2.0
+        assert model.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 5)
     assert model.weight.item() == 5.0
-    ema.update()
-    assert ema.state_dict()["weight"].item() == 2.75
+    ema.update()  # would keep 2 of 11: 0.15 is less
+    assert ema.average["weight"].item() == pytest.approx(5 - 4 * 0.1 * 0.15)
     with pytest.raises(ValueError, match="between 0 and 1"):
         Ema(model, 1.0)
+
+
+def test_the_average_soon_forgets_the_weights_before_training():
+    """A decay of 0.9999 from the start would keep 74 % of them after 3,000 steps."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    ema = Ema(model, 0.9999)
+    model.weight.data.fill_(0.0)
+    for _ in range(3000):
+        ema.update()
+    assert ema.average["weight"].item() < 1e-3
+
+
+def test_the_average_goes_on_where_it_was():
+    model = torch.nn.Linear(1, 1, bias=False)
+    whole, stopped, resumed = (Ema(model, 0.9999) for _ in range(3))
+    model.weight.data.add_(1.0)
+    whole.update(), stopped.update()
+    resumed.load_state_dict(stopped.state_dict())
+    model.weight.data.add_(1.0)
+    whole.update(), resumed.update()
+    assert torch.equal(whole.average["weight"], resumed.average["weight"])
 
 
 # ---- the plan
@@ -114,6 +137,14 @@ def test_the_batch_is_the_same_on_any_number_of_devices(per_device, world_size, 
     plan = make_plan({"batch_size": 12, "per_device_batch": per_device}, world_size=world_size)
     assert (plan.batch_size, plan.accumulation) == (12, accumulation)
     assert (plan.steps_per_epoch, plan.lr) == (8, make_plan({"batch_size": 12}).lr)
+
+
+def test_sharded_state_takes_a_share_of_the_memory():
+    """FSDP shards weights, gradients and the optimiser's averages; ZeRO 2 leaves the weights whole."""
+    cost = Cost(100, 0, 0, weight_bytes=400, optimizer_bytes=1200, activation_bytes=50)
+    assert cost.shared("auto", 4).memory(2) == cost.memory(2) == 1700
+    assert cost.shared("fsdp", 4).memory(2) == 400 + 100
+    assert cost.shared("deepspeed", 4).memory(2) == 400 + 300 + 100
 
 
 def test_a_plan_that_cannot_be_is_refused():

@@ -7,21 +7,32 @@ import os
 import re
 import shutil
 import signal
+import types
+from pathlib import Path
 
 import pytest
 import torch
 
 from training_runs import run, start, weights, write_data
-from videomae.errors import CheckpointError, VideoMAEError
+from videomae.errors import CheckpointError, DataError, VideoMAEError
 from videomae.models.videomae import VideoMAEForPreTraining
+from videomae.tasks.runs import Unreadable
 from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
 from videomae.training.settings import FREE_ON_RESUME
+from videomae.video.manifest import read_manifest
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
 PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
 FINETUNE = ("--run.per-device-batch", "2", "--run.save-every", "2", "--head.drop-path", "0.5", "--head.dropout", "0.2")
+
+
+SIZES = [
+    "image-size", "num-frames", "patch-size", "hidden-size", "num-hidden-layers", "num-attention-heads",
+    "intermediate-size", "decoder-hidden-size", "decoder-num-hidden-layers", "decoder-num-attention-heads",
+    "decoder-intermediate-size",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +146,26 @@ def test_a_setting_that_was_none_is_refused_too(data, tmp_path, option, value, t
         run("pretrain", data, tmp_path / "run", "--run.steps", "1", option, value)
 
 
+def test_a_path_may_be_spelled_differently_and_move_with_the_run(data, tmp_path, monkeypatch):
+    copy = shutil.copytree(data.parent, tmp_path / "a" / "copy")
+    monkeypatch.chdir(tmp_path / "a")
+    run("pretrain", Path("copy/data"), Path("first"), "--run.steps", "1")
+    start_from = ("--run.steps", "1", "--init", "first/model", *(f"--model.{name}=None" for name in SIZES))
+    run("finetune", Path("copy/data"), Path("second"), *start_from)
+    monkeypatch.chdir(tmp_path)
+    run("pretrain", copy / "data", Path("a/first"), "--run.steps", "1")
+    start_from = (*start_from[:3], str(tmp_path / "a" / "first" / "model"), *start_from[4:])
+    run("finetune", Path("a/copy/data"), Path("a/second"), *start_from)
+    Path("a").rename("b")
+    start_from = (*start_from[:3], "b/first/model", *start_from[4:])
+    run("finetune", Path("b/copy/data"), Path("b/second"), *start_from)
+    shutil.copytree("b/copy", "other")
+    with pytest.raises(
+        CheckpointError, match=r"data was '.*/a/copy/data', is 'other/data'.*videomae pretrain --recipe"
+    ):
+        run("pretrain", Path("other/data"), Path("b/first"), "--run.steps", "1")
+
+
 def test_other_videos_are_refused(data, tmp_path):
     """Their order, the epochs and the meaning of the classifier's outputs would be others."""
     copy = shutil.copytree(data.parent, tmp_path / "copy") / "data"
@@ -235,6 +266,43 @@ def test_settings_that_would_be_ignored_are_refused(data, tmp_path, options, tol
         run("pretrain", data, tmp_path / "run", *options)
 
 
+# ---- videos that cannot be read
+
+
+def listed(folder) -> list[str]:
+    lines = (folder / "unreadable.csv").read_text().splitlines()
+    return [Path(line.split(",")[0]).name for line in lines[1:]]
+
+
+def test_unreadable_videos_are_said_and_listed_at_once_and_stay_listed(data, tmp_path, capsys):
+    copy = shutil.copytree(data.parent, tmp_path / "copy") / "data"
+    bad, worse = (copy / split / "moving_up" / "moving_up_000.mp4" for split in ("train", "val"))
+    bad.write_bytes(b"")
+    worse.write_bytes(b"")
+    options = ("--clips.max-bad-share", "0.2", "--run.save-every", "1")
+    (told,) = start("finetune", copy, tmp_path / "run", *options, line=KILLS["pretrain"])
+    assert "moving_up_000.mp4', replaced by others: " in told
+    assert told.count("moving_up_000.mp4', counted as wrong in validation: ") == 1
+    assert len(listed(tmp_path / "run")) == 2
+    shutil.copy(copy / "train" / "moving_up" / "moving_up_001.mp4", bad)  # repaired
+    run("finetune", copy, tmp_path / "run", *options)
+    assert len(listed(tmp_path / "run")) == 2
+    told = capsys.readouterr().err
+    assert "replaced by others" not in told
+    assert "counted as wrong in validation" in told
+
+
+def test_the_share_of_bad_videos_is_one_of_videos_not_of_repetitions(data, tmp_path):
+    """Sampling may take a video of a rare class ten times: that makes it no less bad."""
+    samples = [*read_manifest(data).split("train")] * 10
+    accelerator = types.SimpleNamespace(process_index=0, num_processes=1)
+    unreadable = Unreadable(tmp_path, samples, max_share=0.1, accelerator=accelerator)
+    unreadable.add([(samples[0].path, "broken.")])
+    with pytest.raises(DataError, match="2 of 12 videos cannot be read"):
+        unreadable.add([(samples[1].path, "broken, too.")])
+    assert len(listed(tmp_path)) == 2
+
+
 # ---- figures that are not finite
 
 
@@ -265,6 +333,16 @@ def test_too_many_of_them_end_the_run_with_advice(data, tmp_path, monkeypatch):
     with pytest.raises(VideoMAEError, match=r"for 3 steps in a row \(now step 5\): lower optim\.lr"):
         run("pretrain", data, tmp_path / "run", *options)
     assert list_steps(tmp_path / "run" / "checkpoints") == [2, 4]
+
+
+def test_a_norm_that_nobody_knows_is_logged_as_none_and_skips_nothing(data, tmp_path, monkeypatch):
+    """As under DeepSpeed; 0.0 would look like a gradient that has vanished."""
+    monkeypatch.setattr("accelerate.Accelerator.clip_grad_norm_", lambda self, parameters, largest: None)
+    result = run("pretrain", data, tmp_path / "run", "--run.steps", "2")
+    assert result.bad_steps == 0
+    lines = read_metrics(tmp_path / "run")
+    assert [line["grad_norm"] for line in lines] == [None, None]
+    assert all(line["loss"] is not None for line in lines)
 
 
 # ---- several processes
