@@ -393,7 +393,7 @@ class _PyAV:
         self._walk: Iterator[tuple[int, VideoFrame]]
         self._position: int
         self._forget_position()
-        self._unwanted: frozenset[int] = frozenset()  # those of them that need not be decoded now
+        self._unwanted: dict[int | None, int] = {}  # stamps and ranks of those that need not be decoded now
         self._left_out: set[int] = set()  # those that were not, on the way from the last key frame
         self._is_trusted = True  # are all packets' stamps those of the frames that come out?
         self._look: Look | None = None  # learned from the first frame decoded
@@ -597,15 +597,14 @@ class _PyAV:
         if not ranks or not self._is_trusted:
             return
         first, last = (bisect_left(self._spare, rank) for rank in (self._entry(ranks[0]), ranks[-1]))
-        self._unwanted = frozenset(self._spare[first:last]).difference(ranks)
+        wanted = set(ranks)
+        self._unwanted = {self._stamps[rank]: rank for rank in self._spare[first:last] if rank not in wanted}
         if any(rank >= ranks[0] for rank in self._left_out):
             self._forget_position()
 
     def _is_left_out(self, packet: Packet) -> bool:
-        if not (self._is_trusted and self._unwanted and packet.pts is not None):
-            return False
-        rank = bisect_left(self._stamps, packet.pts)
-        if rank not in self._unwanted or self._stamps[rank] != packet.pts:
+        rank = self._unwanted.get(packet.pts) if self._is_trusted else None
+        if rank is None:
             return False
         self._left_out.add(rank)
         return True
