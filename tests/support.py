@@ -1,5 +1,8 @@
-"""What several tests share: where the optional shared material lies."""
+"""What several tests share: where the optional shared material lies, and two processes as of torchrun."""
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,31 @@ def shared_dir(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"needs {name!r} in the folder 'shared' beside the repository")
     return path
+
+
+def run_two_ranks(command: list[str]) -> tuple[list[int], list[str], str]:
+    """Run a command in two processes with what torchrun sets, without the time that its own process takes to start.
+
+    Returns:
+        Exit codes and standard outputs by rank, and the errors of the first.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+    try:
+        written = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], [out for out, _ in written], written[0][1]

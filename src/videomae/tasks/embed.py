@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
@@ -25,7 +24,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write, write_csv, write_json
-from videomae.tasks.predict import Sampling, choose_device, load_processor
+from videomae.tasks.predict import Sampling, choose_device, load_processor, torchrun_group
 from videomae.tasks.timeline import read_ahead, slide
 from videomae.video.manifest import VIDEO_EXTENSIONS, Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
@@ -580,22 +579,6 @@ def _list_unreadable(folder: Path) -> dict[str, str]:
     return dict(unreadable)
 
 
-@contextmanager
-def _group_of_torchrun() -> Iterator[int]:
-    """Join the group of processes that ``torchrun`` started, if it did; yield the rank. At the end all are awaited."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
-        return
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", timeout=timedelta(days=30))  # one may have far more to do than another
-    try:
-        yield dist.get_rank()
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
 def main(settings: EmbedSettings) -> int:
     """Embed with a progress bar; the exit code is 1 if videos could not be read, in the first of several processes."""
     from rich.console import Console
@@ -604,7 +587,8 @@ def main(settings: EmbedSettings) -> int:
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with _group_of_torchrun() as rank, Bar(*columns, console=notes, transient=True, disable=rank > 0) as bar:
+    group = torchrun_group("gloo", timeout=timedelta(days=30))  # one may have far more to do than another
+    with group as rank, Bar(*columns, console=notes, transient=True, disable=rank > 0) as bar:
         task = bar.add_task("", total=None)
         embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if rank > 0:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, VideoMAEConfig, nearest
 from videomae.errors import DataError, VideoError
 from videomae.evaluation import Evaluation, VideoScores, summarize
-from videomae.tasks.predict import DEFAULT_MODEL, VideoClassifier, choose_device, parse_views
+from videomae.tasks.predict import DEFAULT_MODEL, VideoClassifier, choose_device, parse_views, torchrun_group
 from videomae.video.manifest import Manifest, read_manifest
 from videomae.video.processors import VideoMAEImageProcessor
 
@@ -501,17 +501,13 @@ def _group_of_torchrun(settings: EvaluateSettings) -> Iterator[int]:
         yield 0
         return
     import torch
-    import torch.distributed as dist
 
     device = choose_device(settings.device)
     settings.device = str(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield dist.get_rank()
-    finally:
-        dist.destroy_process_group()
+    with torchrun_group("nccl" if device.type == "cuda" else "gloo") as rank:
+        yield rank
 
 
 def _protocol_of(settings: EvaluateSettings, config: VideoMAEConfig) -> Protocol:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -279,6 +280,27 @@ def choose_device(device: "torch.device | str | None") -> "torch.device":
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def torchrun_group(backend: str, *, timeout: timedelta | None = None) -> Iterator[int]:
+    """Join the group of processes that ``torchrun`` started, if it did, and yield the rank; at the end all are awaited.
+
+    Args:
+        backend: "gloo" or "nccl".
+        timeout: how long one may wait for another; None is the backend's own.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group(backend, timeout=timeout)
+    try:
+        yield dist.get_rank()
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
 
 
 @dataclasses.dataclass

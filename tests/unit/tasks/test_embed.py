@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support import run_two_ranks
 from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.cli import run as videomae
 from videomae.errors import CheckpointError, DataError
@@ -455,28 +455,10 @@ def test_the_first_of_two_processes_prints_all_that_could_not_be_read(place, tmp
     videos.mkdir()
     for i in range(4):
         (videos / f"{i}.mp4").write_bytes(one_video(place).read_bytes() if i % 3 else b"")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [sys.executable, "-m", "videomae", "embed", str(videos), "--model", str(place / "model")]
     command += ["--device", "cpu", "--out", str(tmp_path / "out"), "--json"]
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
-        )
-        for rank in "01"
-    ]
-    try:
-        (first, errors), (second, _) = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [1, 0], errors
+    codes, (first, second), errors = run_two_ranks(command)
+    assert codes == [1, 0], errors
     assert second == ""
     assert list(json.loads(first)["unreadable"]) == ["0.mp4", "3.mp4"]
 

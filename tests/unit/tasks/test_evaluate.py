@@ -1,15 +1,13 @@
 import csv
 import dataclasses
 import json
-import os
-import socket
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 
+from support import run_two_ranks
 from videomae import (
     VideoClassifier,
     VideoMAEConfig,
@@ -306,9 +304,6 @@ def test_a_bad_file_that_counts_as_wrong_shows_in_the_exit_code(place, tmp_path,
 
 def test_two_processes_give_the_figures_of_one(place, tmp_path):
     """13 videos on 2 processes: a sampler that pads would count one twice."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [
         sys.executable, "-c",
         "import sys; from videomae.tasks.evaluate import *; "
@@ -316,24 +311,8 @@ def test_two_processes_give_the_figures_of_one(place, tmp_path):
         str(place / "videos"), "--model", str(place / "model"), "--device", "cpu", "--workers", "0", "--json",
         "--views", "2x3", "--out", str(tmp_path / "two"),
     ]  # fmt: skip
-    # What torchrun sets, without the time that its own process takes to start.
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
-        )
-        for rank in ("0", "1")
-    ]
-    try:
-        (first, errors), (second, _) = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
+    codes, (first, second), errors = run_two_ranks(command)
+    assert codes == [0, 0], errors
     assert second == ""
     two = json.loads(first)
     one = run(settings(place, views="2x3", out=tmp_path / "one")).to_dict()
