@@ -193,24 +193,19 @@ class VideoEmbedder:
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         with VideoReader(sample.file) as reader:
-            begin = max(float(reader.times[0]), -np.inf if sample.start is None else sample.start)
             times = reader.times
-            first = int(np.searchsorted(times, begin - 1e-6))
-            last = len(times) if sample.end is None else int(np.searchsorted(times, sample.end - 1e-6))
-            if last <= first:
-                raise VideoError(
-                    f"{sample.path} has no frame between {begin} s and {sample.end} s: correct the manifest"
-                )
+            stretch = sample.some_frames_of(times)
             if per == "window":
-                inside = ((time - begin, frame) for time, frame in reader.frames(first, last))
+                begin = max(float(times[0]), -np.inf if sample.start is None else sample.start)
+                inside = ((time - begin, frame) for time, frame in reader.frames(stretch.start, stretch.stop))
                 for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
                     yield begin + start, begin + start + window, self._prepare(clip)
                 return
             choice = Sampling.of(self.model.config, stride=stride).choice
-            chosen = first + choice(last - first, video_fps=reader.fps)[0]
+            chosen = stretch.start + choice(len(stretch), video_fps=reader.fps)[0]
             frames = reader.frames_at(chosen)
             if choice.method == "uniform":
-                seconds = (last - first) / reader.fps / num_frames
+                seconds = len(stretch) / reader.fps / num_frames
             else:
                 seconds = choice.stride / (choice.fps or reader.fps)
             end = min(float(times[chosen[-1]]) + seconds, float(times[0]) + reader.duration)

@@ -33,7 +33,7 @@ import tyro
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
 from videomae.video.manifest import Manifest, read_manifest
-from videomae.video.reader import TIME_TOLERANCE, VideoReader
+from videomae.video.reader import TIME_TOLERANCE, VideoReader, moving_pictures
 
 CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
 CHUNK = 32  # frames held in memory
@@ -467,9 +467,7 @@ def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.n
 def _size(reader: VideoReader, job: Job) -> tuple[int, int]:
     """Return height and width for square pixels, a short side that is not larger than asked for, and even numbers."""
     with av.open(str(job.source), metadata_errors="replace") as container:
-        cover = av.stream.Disposition.attached_pic
-        stream = next(stream for stream in container.streams.video if not stream.disposition & cover)
-        aspect = float(stream.sample_aspect_ratio or 1)
+        aspect = float(moving_pictures(container)[0].sample_aspect_ratio or 1)
     if reader.rotation in (90, 270):
         aspect = 1 / aspect
     height, width = reader.height / min(aspect, 1), reader.width * max(aspect, 1)

@@ -141,12 +141,10 @@ def _strip(sample: Sample) -> str:
     """Return frames of a video, or of its stretch, beside each other, as a data URI."""
     from PIL import Image
 
-    from videomae.video.dataset import stretch_of
-
     with VideoReader(sample.file) as reader:
-        begin, end = stretch_of(sample, reader)
-        times = np.linspace(begin, end - 1, MISTAKE_FRAMES).round().astype(int)
-        frames = [Image.fromarray(frame) for frame in reader.frames_at(times)]
+        stretch = sample.some_frames_of(reader.times)
+        chosen = np.linspace(stretch.start, stretch.stop - 1, MISTAKE_FRAMES).round().astype(int)
+        frames = [Image.fromarray(frame) for frame in reader.frames_at(chosen)]
     height = 96
     width = round(height * frames[0].width / frames[0].height)
     sheet = Image.new("RGB", (MISTAKE_FRAMES * (width + 3) - 3, height), "white")
@@ -169,7 +167,6 @@ def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
     from videomae.tasks.predict import Sampling, load_processor
     from videomae.tasks.pretrain import PretrainSettings
     from videomae.tasks.reconstruct import draw, load_pretrained, reconstruct
-    from videomae.video.dataset import stretch_of
 
     model = load_pretrained(pretrained, device="cpu").eval()
     processor = load_processor(pretrained, model.config)
@@ -180,8 +177,8 @@ def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
     pictures = []
     for number, sample in enumerate(chosen):
         with VideoReader(sample.file) as reader:
-            begin, end = stretch_of(sample, reader)
-            frames = reader.frames_at(begin + choice(end - begin, video_fps=reader.fps)[0])
+            stretch = sample.some_frames_of(reader.times)
+            frames = reader.frames_at(stretch.start + choice(len(stretch), video_fps=reader.fps)[0])
         pixels = processor(list(frames), return_tensors="pt").pixel_values
         hidden = MASKS[mask.name](model.config.grid, mask.ratio, generator=torch.Generator().manual_seed(number))
         name = f"{Path(sample.path).name}, {mask.name} mask {mask.ratio:g}"

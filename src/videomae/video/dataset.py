@@ -142,10 +142,10 @@ class VideoDataset(Dataset[dict[str, Any]]):
         """Read the frames of all clips at once: (clips, T, C, H, W) uint8, a view of (clips, T, H, W, C)."""
         threads = self.threads or (1 if get_worker_info() else None)
         with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
-            begin, end = stretch_of(sample, reader)
+            stretch = sample.some_frames_of(reader.times)
             draws = [rng] * self.clips_per_video if self.training else [None]
-            chosen = [self.sampling(end - begin, video_fps=reader.fps, generator=draw) for draw in draws]
-            indices = begin + np.concatenate(chosen)  # (clips, T)
+            chosen = [self.sampling(len(stretch), video_fps=reader.fps, generator=draw) for draw in draws]
+            indices = stretch.start + np.concatenate(chosen)  # (clips, T)
             frames = reader.frames_at(indices.ravel())
         return torch.from_numpy(frames).unflatten(0, indices.shape).permute(0, 1, 4, 2, 3)
 
@@ -383,11 +383,3 @@ def _start_worker(number: int) -> None:
 
 def _draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
-
-
-def stretch_of(sample: Sample, reader: VideoReader) -> tuple[int, int]:
-    """Return the first frame of the sample's stretch of time, and the one after its last."""
-    frames = sample.frames_of(reader.times)
-    if not frames:
-        raise VideoError(sample.nothing_between(reader.times))
-    return frames.start, frames.stop

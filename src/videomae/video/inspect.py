@@ -32,7 +32,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.reader import VideoReader
+from videomae.video.reader import VideoReader, moving_pictures
 
 # All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
 # average over so many pixels that noise and compression all but vanish. For motion, cells are twice as large.
@@ -200,7 +200,7 @@ def _open_reader(file: Path) -> tuple[VideoReader, str | None]:
 
 def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *, thumbnail: bool) -> VideoFacts:
     """Add to the facts what the header states and what decoding all frames shows."""
-    stream = next(stream for stream in container.streams.video if not stream.disposition & _COVER)
+    stream = moving_pictures(container)[0]
     stream.codec_context.thread_count = 1
     content = _Content(reader, thumbnail=thumbnail)
     discarded, damage = 0, facts.damage
@@ -368,13 +368,9 @@ def _problem(file: Path, size: int) -> str:
         return "empty"
     try:
         with av.open(str(file), metadata_errors="replace") as container:
-            is_video = any(not stream.disposition & _COVER for stream in container.streams.video)
-            return "unreadable" if is_video else "no-video"
+            return "unreadable" if moving_pictures(container) else "no-video"
     except (OSError, av.FFmpegError):
         return "unreadable"
-
-
-_COVER = av.stream.Disposition.attached_pic  # a picture in a sound file
 
 
 class _Inspector:

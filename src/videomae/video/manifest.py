@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.config import nearest
-from videomae.errors import DataError
+from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
+from videomae.video.reader import TIME_TOLERANCE
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"}
@@ -73,9 +74,16 @@ class Sample:
 
     def frames_of(self, times: NDArray[np.float64]) -> range:
         """Return the numbers of the frames that lie in the stretch, from the times of all, (N,) in seconds."""
-        begin = 0 if self.start is None else int(np.searchsorted(times, self.start))
-        end = len(times) if self.end is None else int(np.searchsorted(times, self.end))
+        begin = 0 if self.start is None else int(np.searchsorted(times, self.start - TIME_TOLERANCE))
+        end = len(times) if self.end is None else int(np.searchsorted(times, self.end - TIME_TOLERANCE))
         return range(begin, end)
+
+    def some_frames_of(self, times: NDArray[np.float64]) -> range:
+        """Return what `frames_of` does, or raise a VideoError where no frame lies in the stretch."""
+        frames = self.frames_of(times)
+        if not frames:
+            raise VideoError(self.nothing_between(times))
+        return frames
 
     def nothing_between(self, times: NDArray[np.float64]) -> str:
         """Say that no frame lies in the stretch."""

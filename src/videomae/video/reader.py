@@ -37,6 +37,8 @@ from videomae.video.torchcodec import TorchCodec
 ON_ERROR = ("raise", "truncate")
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error
 
+COVER = av.stream.Disposition.attached_pic
+
 # More threads only help videos larger than this package's use, and each adds a frame of delay before the first one.
 MAX_THREADS = 8
 # Skipping more frames than this by a seek is faster than decoding them; to seek at every frame would idle threads.
@@ -272,6 +274,11 @@ def read_video_pyav(container: InputContainer, indices: Sequence[int] | NDArray[
     return _gather(video, wanted.clip(max=len(video.times) - 1))
 
 
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams, without the cover picture of a sound file, which is stored as one."""
+    return [stream for stream in container.streams.video if not stream.disposition & COVER]
+
+
 def _whole_numbers(indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray([operator.index(index) for index in indices], dtype=np.int64)
 
@@ -330,7 +337,11 @@ class _Indices(threading.local):
         self._kept: dict[State, _Index] = {}  # the one used last at the end
 
     def get(self, state: State | None) -> _Index | None:
-        return None if state is None else self._kept.get(state)
+        """Return what is kept of a file, which thereby is the one used last."""
+        if state is None or state not in self._kept:
+            return None
+        index = self._kept[state] = self._kept.pop(state)
+        return index
 
     def put(self, state: State, index: _Index) -> None:
         """Keep an index as the one used last, and drop those not used for longest where there are too many."""
@@ -461,8 +472,7 @@ class _PyAV:
         kind = container.format.name
         if kind in ("image2", "tty") or kind.endswith("_pipe"):
             raise VideoError(f"{self.name} is a picture or a text ({kind}), not a video. Leave it out.")
-        is_cover = av.stream.Disposition.attached_pic
-        streams = [stream for stream in container.streams.video if not stream.disposition & is_cover]
+        streams = moving_pictures(container)
         if not streams:
             found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
             raise VideoError(f"{self.name} must hold a video stream, but holds {found} ({kind}). Leave it out.")
@@ -479,14 +489,15 @@ class _PyAV:
 
     def _index(self) -> None:
         """Learn the frames' stamps and the key frames, from the packets or from what they were when last read."""
-        kept = _INDICES.get(self._state)
-        index = kept if kept is not None and kept.header == self._header() else self._index_packets()
-        if index is None:
-            self._is_trusted = False
-            return
-        # A file that was replaced since would be known by a wrong index from now on.
-        if self._state is not None and self._state == _state_of(self._source):
-            _INDICES.put(self._state, index)
+        index = _INDICES.get(self._state)
+        if index is None or index.header != self._header():
+            index = self._index_packets()
+            if index is None:
+                self._is_trusted = False
+                return
+            # A file that was replaced since would be known by a wrong index from now on.
+            if self._state is not None and self._state == _state_of(self._source):
+                _INDICES.put(self._state, index)
         self._stamps, self._positions, self._spare = index.stamps, index.positions, index.spare
         self._key_positions, self._key_ranks = index.key_positions, index.key_ranks
         self._key_decode_stamps, self._first_packet = index.key_decode_stamps, index.first_packet

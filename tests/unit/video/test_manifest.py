@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from support import shared_dir
@@ -127,6 +128,19 @@ def test_number_labels_keep_their_order(tmp_path):
 
 def test_stretches_of_one_video_are_different_samples(tmp_path):
     assert len(read_manifest(write(tmp_path / "m.csv", "path,start,end\na.mp4,0,5\na.mp4,5,10\n"))) == 2
+
+
+def test_a_stretch_begins_at_the_frame_that_a_rounded_time_means():
+    times = np.arange(30) / 30
+    assert Sample("a.mp4", Path("a.mp4"), start=times[7] + 1e-9, end=times[13] + 1e-9).frames_of(times) == range(7, 13)
+
+
+def test_stretches_share_no_frame_and_leave_none_out():
+    times = np.arange(30) / 30
+    cut = 0.1 + 0.2  # a little above the time of frame 9
+    first, second = (Sample("a.mp4", Path("a.mp4"), start=start, end=end) for start, end in ((None, cut), (cut, None)))
+    assert [*first.frames_of(times), *second.frames_of(times)] == list(range(30))
+    assert second.frames_of(times).start == 9
 
 
 @pytest.mark.parametrize(
