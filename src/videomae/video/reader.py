@@ -271,7 +271,10 @@ def read_video_pyav(container: InputContainer, indices: Sequence[int] | NDArray[
     except av.FFmpegError as error:
         raise VideoError(f"{container.name} cannot go back to its start ({error}). Use VideoReader(path).") from error
     video = _PyAV(container, container.name)
-    return _gather(video, wanted.clip(max=len(video.times) - 1))
+    try:
+        return _gather(video, wanted.clip(max=len(video.times) - 1))
+    finally:
+        video.end_reading()
 
 
 def moving_pictures(container: InputContainer) -> list[VideoStream]:
@@ -401,6 +404,7 @@ class _PyAV:
         self._state = state  # of the file, from before it was opened
         self._container, self._source, self._threads, self._truncate = container, source, threads, truncate
         self._reformatter = VideoReformatter()
+        self._packets: Any = None  # the generator that gives packets now
         self._walk: Iterator[tuple[int, VideoFrame]]
         self._position: int
         self._forget_position()
@@ -455,8 +459,13 @@ class _PyAV:
 
     def close(self) -> None:
         """Release the file."""
-        self._forget_position()
+        self.end_reading()
         self._container.close()
+
+    def end_reading(self) -> None:
+        """Release all but the container."""
+        self._forget_position()
+        self._end_packets()
 
     def _prepare(self) -> None:
         self._stream = self._choose_stream()
@@ -510,7 +519,7 @@ class _PyAV:
         is_whole = True
         extradata, is_vp8 = self._extradata_of_avc(), self.codec == "vp8"
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._demux():
                 stamp, size = packet.pts, packet.size
                 if size or stamp is not None:  # otherwise it marks the end
                     shown = not packet.is_discard and not (is_vp8 and _is_hidden_vp8(packet))
@@ -692,7 +701,7 @@ class _PyAV:
                 if stamp == NO_STAMP:
                     continue
                 self._container.seek(stamp, stream=self._stream)
-                packets = self._container.demux(self._stream)
+                packets = self._demux()
                 first = next(packets)
                 if first.is_keyframe and self._is_at_or_before(first.pts, position):
                     return chain([first], packets)
@@ -709,18 +718,30 @@ class _PyAV:
         if self._is_trusted or self._source is None:
             with suppress(av.FFmpegError):  # some cannot be sought in, e.g. a bare H.264 stream
                 self._container.seek(min(self._first_packet[0] or 0, 0), stream=self._stream)
-                packets = self._container.demux(self._stream)
+                packets = self._demux()
                 first = next(packets)
                 if (first.pts, first.size) == self._first_packet:
                     return chain([first], packets)
         if self._source is None:
             raise VideoError(f"{self.name} cannot go back to its start. Use VideoReader(path) instead of a container.")
+        self._end_packets()
         self._container.close()
         if not isinstance(self._source, str):
             self._source.seek(0)
         self._container = _open_container(self._source, self.name)
         self._stream = self._choose_stream()
-        return self._container.demux(self._stream)
+        return self._demux()
+
+    def _demux(self) -> Iterator[Packet]:
+        """Yield the packets from where the container stands, in place of those that were yielded before."""
+        self._end_packets()
+        packets = self._packets = self._container.demux(self._stream)
+        return packets
+
+    def _end_packets(self) -> None:
+        """End the generator of packets: PyAV's loses memory for good where it is only dropped half-way."""
+        if self._packets is not None:
+            self._packets.close()
 
     def _forget_position(self) -> None:
         self._walk = iter(())

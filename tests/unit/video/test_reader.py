@@ -1,5 +1,6 @@
 """Frames by number must be those of a plain decode from the start, whatever the container says."""
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -563,6 +564,43 @@ def test_the_usage_example_pads_a_short_video_with_its_last_frame(tmp_path):
         np.testing.assert_array_equal(got, expected[[0, 1, 2, 3, 4, 4, 4, 4]])
         with pytest.raises(VideoError, match="must be 0 or more, got -2"):
             read_video_pyav(container, [0, -2])
+
+
+class _MallocState(ctypes.Structure):
+    """What glibc's mallinfo2 returns."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("in_use", "fordblks", "keepcost")),
+    )
+
+
+def memory_in_use() -> int:
+    """Return the bytes that C code of this process holds, which Python's own accounts do not know."""
+    count = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if count is None:
+        pytest.skip("only glibc from 2.33 on tells")
+    count.restype = _MallocState
+    gc.collect()
+    state = count()
+    return state.in_use + state.mapped
+
+
+def test_reading_here_and_there_loses_no_memory(tmp_path):
+    video = write_video(tmp_path / "keys.mp4", moving_square(60, 32, 32), codec="libx264", gop=1)
+
+    def read(times: int) -> None:
+        for _ in range(times):
+            with VideoReader(video, threads=1) as reader:
+                reader.frames_at(range(0, 60, 4))
+            with av.open(str(video)) as container:
+                read_video_pyav(container, [3])
+
+    read(50)
+    before = memory_in_use()
+    read(200)
+    lost = memory_in_use() - before
+    assert lost < 100_000  # 150 bytes of each seek would be 480,000
 
 
 @pytest.mark.parametrize("options", [{}, {"b-pyramid": "none", "bf": "3", "b_strategy": "0"}, FAST_TO_DECODE])
