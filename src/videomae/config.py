@@ -26,6 +26,7 @@ CLIP_SAMPLINGS = ("dense", "uniform")
 # VideoMAE and VideoMAE V2 (the decoders of v1; giant is v2's). There is no published tiny: it is this project's,
 # for CPUs, tests and small data.
 _PRESETS = {
+    "nano": (128, 4, 4, 512, 96, 2, 6, 384, 4),
     "tiny": (192, 6, 3, 768, 96, 2, 3, 384, 16),
     "small": (384, 12, 6, 1536, 192, 4, 3, 768, 16),
     "base": (768, 12, 12, 3072, 384, 4, 6, 1536, 16),
@@ -168,7 +169,7 @@ class VideoMAEConfig:
         """Return the configuration of a named size.
 
         Args:
-            name: "tiny" (this project's own), "small", "base", "large", "huge" or "giant" (v2, patch 14).
+            name: "nano" or "tiny" (this project's own), "small", "base", "large", "huge" or "giant" (v2, patch 14).
             overrides: fields to set differently.
 
         Raises:

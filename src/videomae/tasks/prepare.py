@@ -450,6 +450,15 @@ def _encode(job: Job, file: Path, *, max_frames: int | None = None) -> float:
     return total / len(ranks)
 
 
+def copy_file(source: Path, target: Path, encoding: Encoding) -> None:
+    """Make a small version of one file, in this process.
+
+    Raises:
+        VideoError: if the source cannot be read.
+    """
+    _encode(Job(str(source), source, target, encoding), target)
+
+
 def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
     """Choose the frames to keep: their numbers and their stamps on the clock, both (T,) int64 and rising."""
     times, ranks = reader.times, np.arange(len(reader))

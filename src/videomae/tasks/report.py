@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from videomae.tasks.check import CheckReport
-    from videomae.tasks.train import TrainPlan, TrainSettings
+    from videomae.tasks.train import TrainSettings
+    from videomae.tasks.train_plan import TrainPlan
 
 MISTAKES, MISTAKE_FRAMES, RECONSTRUCTIONS = 8, 6, 3
 INK, BLUE, ORANGE, SOFT = "#1f2430", "#3b6fd4", "#e0a030", "#667085"

@@ -46,7 +46,7 @@ Settings = TypeVar("Settings")
 class ModelSettings:
     """The model. What is None is as in the preset or, with --init, in the checkpoint."""
 
-    preset: Literal["tiny", "small", "base", "large", "huge", "giant"] | None = None
+    preset: Literal["nano", "tiny", "small", "base", "large", "huge", "giant"] | None = None
     """Size of a model that starts from random weights; None is base. Not together with --init."""
 
     image_size: int | None = None

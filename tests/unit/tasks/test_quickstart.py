@@ -5,7 +5,8 @@ import pytest
 
 from videomae import DataError, VideoClassifier, VideoReader
 from videomae.tasks.quickstart import QuickstartSettings, main, quickstart
-from videomae.tasks.train import TrainPlan, TrainResult
+from videomae.tasks.train import TrainResult
+from videomae.tasks.train_plan import TrainPlan
 from videomae.training.loop import EXIT_PREEMPTED
 from videomae.video.synthetic import MOTIONS, motion_video
 

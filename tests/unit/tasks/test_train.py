@@ -15,12 +15,14 @@ import pytest
 
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae.errors import CheckpointError, DataError
-from videomae.tasks import train
+from videomae.tasks import train, train_plan
 from videomae.tasks.check import CheckReport, check
 from videomae.tasks.train import TrainSettings, command_of, parse_budget, split_for_training
+from videomae.tasks.train_plan import Speed, make_plan, run_settings
 from videomae.video.findings import Finding, Item
 from videomae.video.inspect import VideoFacts
 from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.video.reader import VideoReader
 from videomae.video.synthetic import write_motion_videos
 
 SMALL = {"image_size": 32, "patch_size": 16, "num_frames": 4, "stride": 4.0, "batch_size": 8, "num_workers": 0}
@@ -63,8 +65,8 @@ def test_a_batch_that_does_not_fit_into_memory_is_taken_in_parts(monkeypatch):
     config = VideoMAEConfig.preset("tiny", image_size=64, num_frames=8)
     parts = []
     for free in (1.0, 2e8, 4e8, 1e15):
-        monkeypatch.setattr(train, "free_memory", lambda device, free=free: free)
-        parts.append(train.fitting_batch(config, 24, "cpu"))
+        monkeypatch.setattr(train_plan, "free_memory", lambda device, free=free: free)
+        parts.append(train_plan.fitting_batch(config, 24, "cpu"))
     assert parts[0] == 1
     assert parts[-1] == 24
     assert parts == sorted(parts)
@@ -233,10 +235,10 @@ def test_videos_without_a_split_beside_others_are_refused(videos, tmp_path):
 
 
 def test_the_batch_fits_the_videos(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "measure_speed", lambda device: 1e9)
+    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e9, overlaps=False))
     few = write_classes(tmp_path / "few", classes=3, per_class=12)
     report = check(few)
-    plan = train.make_plan(TrainSettings(few, tmp_path), split_for_training(report, seed=0), report, 10, [])
+    plan = make_plan(TrainSettings(few, tmp_path), split_for_training(report, seed=0), report, 10, [])
     assert plan.batch_size == 25 // 4
 
 
@@ -280,16 +282,16 @@ def test_numbers_without_sense_are_refused_before_anything_is_written(settings, 
 @pytest.fixture
 def quick_plan(videos, tmp_path, monkeypatch):
     """Plans for the videos, on a machine of a given speed."""
-    monkeypatch.setattr(train, "measure_loading", lambda videos, settings: 1e-9)
+    monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings: 1e-9)
     report = check(videos, near_duplicates=False)
     manifest = split_for_training(report, seed=0)
 
     def plan(*, budget=10.0, speed=1e12, **options):
-        monkeypatch.setattr(train, "measure_speed", lambda device: speed)
+        monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(speed, overlaps=False))
         given = TrainSettings(videos, tmp_path / "run", batch_size=8, **options)
-        made = train.make_plan(given, manifest, report, budget, [])
+        made = make_plan(given, manifest, report, budget, [])
         manifest.to_csv(tmp_path / "manifest.csv")
-        return made, train.run_settings(given, made, tmp_path / "manifest.csv")
+        return made, run_settings(given, made, tmp_path / "manifest.csv")
 
     return plan
 
@@ -308,11 +310,15 @@ def test_no_epochs_of_pretraining_means_none(quick_plan):
 
 def test_reasons_for_epochs_are_true(quick_plan):
     slow, _ = quick_plan(speed=1e6, preset="tiny")
-    assert slow.finetune_epochs == slow.pretrain_epochs == 2
-    assert reason(slow, "epochs of pretrain").startswith("at least 2, which is more than 60% of the budget at")
+    assert (slow.pretrain_epochs, slow.finetune_epochs) == (0, 2)
+    assert reason(slow, "epochs of pretrain") == (
+        "what fine-tuning leaves is enough for 0 clips; fewer than 64,000 do not help"
+    )
+    assert reason(slow, "epochs of finetune") == "at least 2, whatever the budget"
     fast, _ = quick_plan(speed=1e15, preset="tiny")
-    assert (fast.pretrain_epochs, fast.finetune_epochs) == (1600, 100)
+    assert (fast.pretrain_epochs, fast.finetune_epochs) == (1600, 200)
     assert "would be enough for" in reason(fast, "epochs of pretrain")
+    assert reason(fast, "epochs of finetune") == "at most 200"
     given, _ = quick_plan(preset="tiny", pretrain_epochs=3, finetune_epochs=7, stride=2.0)
     assert {reason(given, what) for what in ("epochs of pretrain", "epochs of finetune", "stride")} == {"given"}
 
@@ -329,7 +335,7 @@ def test_a_given_checkpoint_is_finetuned_as_its_size_asks_for(quick_plan, tmp_pa
     assert reason(plan, "stride") == "as the checkpoint was trained"
     _, (_, second) = quick_plan(init=str(tmp_path / "checkpoint"), stride=3.0)
     assert (second.clips.sampling, second.clips.stride) == ("dense", 3.0)
-    rate, decay, _ = train.finetuning_rate(VideoMAEConfig.preset("tiny"), 16)
+    rate, decay, _ = train_plan.finetuning_rate(VideoMAEConfig.preset("tiny"), 16)
     assert (rate, decay) == (5e-4, None)
 
 
@@ -346,28 +352,107 @@ def test_dollar_signs_in_a_file_name_are_no_formula(tmp_path):
 
 
 def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "measure_speed", lambda device: 1e13)
+    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e13, overlaps=False))
     report = check(videos)
     manifest = split_for_training(report, seed=0)
     sizes = []
     for budget in (0.1, 1e7):
-        plan = train.make_plan(TrainSettings(videos, tmp_path, batch_size=8), manifest, report, budget, [])
+        plan = make_plan(TrainSettings(videos, tmp_path, batch_size=8), manifest, report, budget, [])
         sizes.append((plan.model["preset"], plan.model["image_size"]))
-    assert sizes == [("tiny", 64), ("base", 224)]
+    assert sizes == [("nano", 24), ("base", 224)]
 
 
 def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
     """A model that trains 1,000 clips a second does not help where a second of decoding comes before each."""
-    monkeypatch.setattr(train, "measure_speed", lambda device: 1e15)
+    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e15, overlaps=False))
+    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: None)
     report = check(videos)
     manifest = split_for_training(report, seed=0)
     epochs = []
     for seconds in (1e-6, 1.0):
-        monkeypatch.setattr(train, "measure_loading", lambda videos, settings, seconds=seconds: seconds)
-        plan = train.make_plan(TrainSettings(videos, tmp_path, preset="tiny", batch_size=8), manifest, report, 1000, [])
-        epochs.append(plan.pretrain_epochs)
-    assert epochs[0] == 1600
-    assert epochs[1] == pytest.approx(600 / len(manifest.split("train")), abs=1)
+        monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings, seconds=seconds: seconds)
+        plan = make_plan(TrainSettings(videos, tmp_path, preset="tiny", batch_size=8), manifest, report, 1000, [])
+        epochs.append((plan.pretrain_epochs, plan.finetune_epochs))
+    assert epochs[0] == (1600, 200)
+    assert epochs[1] == (0, pytest.approx(900 / len(manifest.split("train")), abs=1))
+
+
+def test_a_gpu_trains_while_videos_are_decoded():
+    assert Speed(1e9, overlaps=False).seconds(1e9, 0.5) == 1.5
+    assert Speed(1e9, overlaps=True).seconds(1e9, 0.5) == 1.0
+
+
+def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
+    made = []
+    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: made.append(side) or (1e-3, 1e-3))
+    for reading, side in ((1e-9, None), (1.1e-3, None), (0.1, 48)):
+        monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings, reading=reading: reading)
+        plan, _ = quick_plan(preset="nano", budget=1000)
+        assert plan.copy_side == side
+        assert [choice.what for choice in plan.choices].count("small copies") == (side is not None)
+    assert made == [48, 48]
+
+
+def test_copies_are_measured_on_videos_of_the_data(videos, tmp_path):
+    manifest = split_for_training(check(videos, near_duplicates=False), seed=0).split("train")
+    seconds_a_frame, reading = train_plan.measure_copies(manifest, 16, TrainSettings(videos, tmp_path, num_workers=0))
+    assert 0 < seconds_a_frame < 1
+    assert 0 < reading < 1
+
+
+def test_pretraining_gets_what_finetuning_leaves_if_that_is_enough(quick_plan):
+    plans = [quick_plan(budget=budget, preset="nano", speed=1e11)[0] for budget in (10, 100, 300, 10_000)]
+    assert [plan.pretrain_epochs > 0 for plan in plans] == [False, False, False, True]
+    assert [plan.finetune_epochs for plan in plans] == sorted(plan.finetune_epochs for plan in plans)
+    assert plans[2].finetune_epochs == plans[3].finetune_epochs == 200
+
+
+def test_nano_is_trained_as_its_recipes_say(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e13, overlaps=False))
+    report = check(videos, near_duplicates=False)
+    manifest = split_for_training(report, seed=0)
+    given = TrainSettings(videos, tmp_path / "run", preset="nano", pretrain_epochs=4000, finetune_epochs=4000)
+    plan = make_plan(given, manifest, report, 1000, [])
+    manifest.to_csv(tmp_path / "manifest.csv")
+    first, second = run_settings(given, plan, tmp_path / "manifest.csv")
+    assert (first.mask.name, first.mask.ratio, first.model.norm_pix_loss) == ("random", 0.5, False)
+    assert (first.run.batch_size, first.optim.lr, first.run.epochs, first.run.steps) == (4, 2e-3, 2000, None)
+    assert first.clips.augmentations_per_clip == 2
+    assert first.augment.mean == second.augment.mean == plan.mean
+    assert second.augment.area == (0.64, 1.0)
+    assert second.run.batch_size == len(manifest.split("train")) // 4
+    assert second.optim.lr == pytest.approx(1e-3 * (second.run.batch_size / 16) ** 0.5)
+
+
+def test_the_input_is_normalised_by_the_videos_own_pixels(videos):
+    manifest = split_for_training(check(videos, near_duplicates=False), seed=0).split("train")
+    mean, std = train_plan.measure_pixels(manifest)
+    frames = []
+    for sample in manifest:
+        with VideoReader(sample.file) as reader:
+            frames.append(reader.frames_at(range(len(reader))) / 255)
+    whole = np.concatenate(frames)
+    assert mean == pytest.approx(whole.mean(axis=(0, 1, 2)), abs=0.02)
+    assert std == pytest.approx(whole.std(axis=(0, 1, 2)), abs=0.02)
+
+
+def test_the_model_learns_from_copies_and_is_tested_on_the_videos(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings: 10.0)
+    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: (1e-6, 1e-6))
+    options = {"preset": "nano", "pretrain_epochs": 2, "finetune_epochs": 1, "device": "cpu", "num_workers": 0}
+    settings = TrainSettings(videos, tmp_path / "run", budget="60s", **options)
+    result = train.train(settings)
+    assert result.plan.copy_side == 48
+    assert "copy" in result.seconds
+    manifest = read_manifest(tmp_path / "run" / "manifest.csv")
+    learnt_from = read_manifest(tmp_path / "run" / "copies" / "manifest.csv")
+    assert set(learnt_from.splits) == {"train", "val"}
+    assert len(learnt_from.split("train")) == len(manifest.split("train"))
+    tested = {row.path for row in manifest.split("test")}
+    assert all(str(videos) in path for path in tested)
+    assert result.evaluation.num_videos == len(tested)
+    settings_of_run = (tmp_path / "run" / "finetune" / "settings.toml").read_text()
+    assert "copies/manifest.csv" in settings_of_run
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("1.5h", 5400)])
@@ -388,5 +473,5 @@ def test_the_command_names_what_was_asked_for(tmp_path):
 
 
 def test_measured_speed_is_a_rate():
-    assert np.isfinite(train.measure_speed("cpu"))
-    assert train.measure_speed("cpu") > 1e6
+    assert 1e6 < train_plan.measure_speed("cpu").flops < np.inf
+    assert not train_plan.measure_speed("cpu").overlaps
