@@ -399,9 +399,10 @@ def _try(job: Job) -> tuple[float, float] | None:
     with tempfile.TemporaryDirectory() as folder:
         file, begin = Path(folder) / "sample.mp4", time.perf_counter()
         try:
-            source_bytes = job.source.stat().st_size * _encode(job, file, max_frames=SAMPLED_FRAMES)
+            made, total = _encode(job, file, max_frames=SAMPLED_FRAMES)
         except VideoError:
             return None
+        source_bytes = job.source.stat().st_size * made / total
         return file.stat().st_size / source_bytes, (time.perf_counter() - begin) / source_bytes
 
 
@@ -418,8 +419,8 @@ def _work(job: Job, *, verify: bool) -> tuple[bool, float | None]:
         return True, _compare(job, temporary) if verify else None
 
 
-def _encode(job: Job, file: Path, *, max_frames: int | None = None) -> float:
-    """Encode a source, or frames from its middle; return which share of it that was."""
+def _encode(job: Job, file: Path, *, max_frames: int | None = None) -> tuple[int, int]:
+    """Encode a source, or frames from its middle; return how many frames these were, and how many there are."""
     with (
         VideoReader(job.source, threads=1) as reader,
         av.open(str(file), "w", options={"movflags": "faststart"}) as out,
@@ -447,16 +448,22 @@ def _encode(job: Job, file: Path, *, max_frames: int | None = None) -> float:
                 frame.pts, frame.time_base = stamp, Fraction(1, CLOCK)
                 out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    return total / len(ranks)
+    return total, len(ranks)
 
 
-def copy_file(source: Path, target: Path, encoding: Encoding) -> None:
-    """Make a small version of one file, in this process.
+def copy_file(source: Path, target: Path, encoding: Encoding, *, max_frames: int | None = None) -> int:
+    """Make a small version of one file, in this process; return the number of its frames.
+
+    Args:
+        source: the file.
+        target: the file to be.
+        encoding: how to encode it.
+        max_frames: take so many from the middle of a longer source.
 
     Raises:
         VideoError: if the source cannot be read.
     """
-    _encode(Job(str(source), source, target, encoding), target)
+    return _encode(Job(str(source), source, target, encoding), target, max_frames=max_frames)[0]
 
 
 def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:

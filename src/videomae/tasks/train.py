@@ -8,6 +8,7 @@ report.html. The same command goes on where a run was stopped.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -29,8 +30,8 @@ from videomae.hub import read_json
 from videomae.tasks.check import CheckReport, check
 from videomae.tasks.finetune import finetune
 from videomae.tasks.pretrain import pretrain
-from videomae.tasks.runs import TrainingResult, digest
-from videomae.tasks.train_plan import Choice, TrainPlan, make_plan, run_settings
+from videomae.tasks.runs import ClipSettings, TrainingResult, digest
+from videomae.tasks.train_plan import Choice, TrainPlan, candidate_sizes, copying_processes, make_plan, run_settings
 from videomae.training.metrics_log import METRICS_NAME
 from videomae.video.manifest import Manifest, linked, read_manifest
 
@@ -163,6 +164,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
             return work()
 
     source: dict[str, Any] = {"format": s.format, "videos": s.videos, "fold": s.fold}
+    began = sum(watch.seconds.values())
     report = timed("check", lambda: check(s.data, stride=s.stride or 1, clip_frames=s.num_frames or 8, **source))
     _refuse_other_videos(s, report.manifest)
     report.write(s.out / "check")
@@ -175,12 +177,13 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     manifest = read_manifest(manifest_file)
     counts = ", ".join(f"{len(manifest.split(name))} {name}" for name in manifest.splits)
     choices.append(Choice("videos", counts, split_reason(report)))
-    plan = timed("plan", lambda: _stored_plan(s, report, lambda: make_plan(s, manifest, report, budget, choices)))
+    left = budget - (sum(watch.seconds.values()) - began)
+    plan = timed("plan", lambda: _stored_plan(s, report, lambda: make_plan(s, manifest, report, left, choices)))
     for choice in plan.choices:
         say(f"  {choice.what}: {choice.value} ({choice.reason})")
     learnt_from = manifest_file
-    if plan.copy_side is not None:
-        learnt_from = timed("copy", lambda: _copy_videos(s, plan, manifest))
+    if (side := plan.copy_side) is not None:
+        learnt_from = timed("copy", lambda: _copy_videos(s, manifest, side, say))
     first, second = run_settings(s, plan, learnt_from)
     if first is not None:
         done: TrainingResult = timed("pretrain", lambda: pretrain(first))
@@ -381,6 +384,11 @@ def _refuse_what_makes_no_sense(settings: TrainSettings) -> None:
         raise ValueError(
             f"--init {s.init} brings its own size: leave out {', '.join(given)}, or use `videomae finetune`"
         )
+    if s.init is None:
+        candidate_sizes(s)
+    is_list = s.videos is not None or s.format not in ("auto", "folder")
+    if s.data.is_dir() and not is_list and s.out.absolute().is_relative_to(s.data.absolute()):
+        raise ValueError(f"--out {s.out} lies in {s.data}, and would be taken for data: name a folder outside")
     if s.pretrain_epochs and (s.init is not None or not s.pretrain):
         raise ValueError("--pretrain-epochs goes with neither --init nor --no-pretrain: leave out one of them")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -410,18 +418,30 @@ def _claim(settings: TrainSettings) -> None:
         ) from error
 
 
-def _copy_videos(settings: TrainSettings, plan: TrainPlan, manifest: Manifest) -> Path:
-    """Make small copies of the videos to learn from; return their manifest."""
-    from videomae.tasks.prepare import Encoding, prepare
+def _copy_videos(settings: TrainSettings, manifest: Manifest, side: int, say: Callable[[str], object]) -> Path:
+    """Make small copies of the videos to learn from; return a manifest in which they stand in for these.
 
-    learnt_from = settings.out / "training.csv"
-    samples = tuple(sample for sample in manifest if sample.split in ("train", "val"))
-    dataclasses.replace(manifest, samples=samples, root=settings.out.absolute()).to_csv(learnt_from)
-    workers = None if settings.num_workers is None else max(settings.num_workers, 1)
-    assert plan.copy_side is not None
-    encoding = Encoding(short_side=plan.copy_side)
-    prepare(learnt_from, settings.out / "copies", encoding=encoding, redo=True, workers=workers)
-    return settings.out / "copies" / "manifest.csv"
+    A video that cannot be copied whole stays as it is.
+    """
+    from videomae.tasks.prepare import Encoding, plan, run
+
+    listed, root = settings.out / "training.csv", settings.out.absolute()
+    is_learnt = [sample.split in ("train", "val") for sample in manifest]
+    learnt = tuple(itertools.compress(manifest, is_learnt))
+    dataclasses.replace(manifest, samples=learnt, root=root).to_csv(listed)
+    planned = plan(listed, root / "copies", encoding=Encoding(short_side=side), redo=True)
+    if refused := run(planned, workers=copying_processes(settings)).unreadable:
+        path, reason = next(iter(refused.items()))
+        say(f"  {len(refused)} videos are learnt from as they are, such as {path}: {reason}")
+    copies = iter(planned.manifest)
+    rows = []
+    for sample, has_copy in zip(manifest, is_learnt, strict=True):
+        copy = next(copies).file if has_copy else None
+        if copy is not None and copy.exists():
+            sample = dataclasses.replace(sample, path=copy.relative_to(root).as_posix(), file=copy)
+        rows.append(sample)
+    dataclasses.replace(manifest, samples=tuple(rows), root=root).to_csv(listed)
+    return listed
 
 
 def _copy_whole(source: str, target: str) -> None:
@@ -441,7 +461,7 @@ def _evaluate(settings: TrainSettings, plan: TrainPlan, manifest: Path, model: P
             views="3x1",
             allow_missing_classes=True,
             batch_size=24,
-            workers=0,
+            workers=ClipSettings(num_workers=settings.num_workers).workers(1),
             device="cpu" if settings.device == "cpu" else None,
             out=settings.out / "evaluation",
             on_bad="wrong",

@@ -9,7 +9,8 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+import weakref
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -31,20 +32,24 @@ if TYPE_CHECKING:
 
     from videomae.tasks.train import TrainSettings
 
-TRAINING_SHARE = 0.9  # of the budget; the rest is checking, evaluating and the report
+TRAINING_SHARE = 0.95  # of what checking leaves of the budget; the rest is the report, and what was reckoned too low
 FINETUNE_CLIPS = 80_000  # until a small model comes to fit its videos
 FINETUNE_EPOCHS = (30, 200)  # fewest and most for it
-PRETRAIN_CLIPS, PRETRAIN_EPOCHS = 64_000, 30  # fewer brought nothing
-MOST_PRETRAIN_EPOCHS, MOST_INIT_EPOCHS = 1600, 100
+PRETRAIN_CLIPS, PRETRAIN_EPOCHS = 64_000, (30, 1600)  # fewer clips or epochs brought nothing; and the most
+MOST_INIT_EPOCHS = 100  # of fine-tuning a checkpoint
 FEWEST_EPOCHS = 2
 BATCH, STEPS_AN_EPOCH = 32, 4
 FREE_SHARE = 0.7  # of the memory that is free, for what is estimated
-SHORT_RUN = 60_000  # clips; a shorter fine-tuning does not come to fit its videos: it gets hardly any augmentation
-PRETRAINED_EPOCHS = 50  # from here on fine-tuning lets lower layers learn more slowly
+# A fine-tuning of fewer clips, and of fewer epochs (from random weights, from a checkpoint), does not come to fit its
+# videos: it gets hardly any augmentation.
+SHORT_RUN, SHORT_EPOCHS, SHORT_INIT_EPOCHS = 60_000, 100, 20
+VIEWS = 3  # of each test video
+MEASURED_BATCH, MEASURED_SECONDS = 8, 10.0  # clips in a step that is timed, and what timing may take
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 32, 4  # that tell mean and deviation of the pixels
 SMALLEST_DEVIATION = 0.02  # videos of one colour would be blown up to noise
-COPY_SIDE, SMALLEST_COPY = 1.5, 48  # shorter side of a small copy: in sides of the model's frame, so that crops are not
-# stretched; and in pixels
+READ_VIDEOS, COPIED_VIDEOS, COPIED_FRAMES = 8, 3, 96  # that tell what reading and copying takes
+# Shorter side of a small copy: in sides of the model's frame, so that crops are not stretched; and in pixels.
+COPY_SIDE, SMALLEST_COPY = 1.5, 48
 COPY_START, COPY_GAIN = 5.0, 1.25  # seconds for processes to start; less gain is not worth the space
 
 # Preset, frame side, patch side, frames, tubelet frames; from small to large.
@@ -126,20 +131,13 @@ class TrainPlan:
         return cls(**fields | lists | {"choices": tuple(Choice(**choice) for choice in fields["choices"])})
 
 
-class Speed(NamedTuple):
-    """How fast this machine is.
+class Cost(NamedTuple):
+    """Seconds that one clip takes with a model of one size, in all and for reading alone."""
 
-    Attributes:
-        flops: per second, of training the tiny model.
-        overlaps: whether decoding takes no time from training, as with a GPU.
-    """
-
-    flops: float
-    overlaps: bool
-
-    def seconds(self, flops: float, reading: float) -> float:
-        """Return the seconds of a clip: of a training step and of reading it."""
-        return max(flops / self.flops, reading) if self.overlaps else flops / self.flops + reading
+    finetune: float
+    pretrain: float
+    test: float
+    reading: float
 
 
 class Spending(NamedTuple):
@@ -148,27 +146,24 @@ class Spending(NamedTuple):
     Attributes:
         finetune: epochs.
         pretrain: epochs, 0 for none.
-        finetune_rate: clips a second.
-        pretrain_rate: the same of pre-training.
+        wanted: epochs of fine-tuning beyond which more is not asked for.
+        affordable: epochs of pre-training that fine-tuning leaves the time for, whether they are enough or not.
+        cost: of a clip.
         copy_side: shorter side of the small copies that are made first, or None.
         copy_seconds: that they take.
-        affordable: epochs of pre-training that were left for, whether they were enough or not.
-        is_enough: both stages got what they need.
+        left: seconds of the budget that remain; negative if what was asked for takes longer.
+        is_enough: both stages get what they need.
     """
 
     finetune: int
     pretrain: int
-    finetune_rate: float
-    pretrain_rate: float
+    wanted: int
+    affordable: int
+    cost: Cost
     copy_side: int | None
     copy_seconds: float
-    affordable: int
+    left: float
     is_enough: bool
-
-    @property
-    def seconds_a_video(self) -> float:
-        """Seconds of training for each video, copying left out."""
-        return self.finetune / self.finetune_rate + self.pretrain / self.pretrain_rate
 
 
 def make_plan(
@@ -188,8 +183,7 @@ def make_plan(
         choices: what was decided so far; what is decided here is added.
     """
     s, videos = settings, manifest.split("train")
-    speed, reading = measure_speed(s.device), measure_loading(videos, s)
-    account = _Account(s, videos, report, budget, speed, reading)
+    account = _Account(s, manifest, report, budget)
     stored: Collection[str] = ()
     if s.init is not None:
         from videomae.models.weights import open_checkpoint
@@ -207,12 +201,10 @@ def make_plan(
             "num_frames": config.num_frames, "tubelet_size": size[4],
         }  # fmt: skip
         choices.append(choice)
-    choices.append(
-        Choice("speed", f"{speed.flops / 1e9:.0f} GFLOPs per second", "measured on this machine with the tiny model")
-    )
-    choices.append(Choice("decoding", f"{1 / reading:.3g} clips per second", "measured on videos of the data"))
+    rate = f"{1 / spending.cost.finetune:.3g} clips per second, reading alone {1 / spending.cost.reading:.3g}"
+    choices.append(Choice("fine-tuning", rate, "measured on this machine and on videos of the data"))
     choices += _told_copies(spending)
-    clips, choice = _choose_clips(s, config, stored, report)
+    clips, choice = _choose_clips(s, config, stored, _lengths(videos, report))
     choices.append(choice)
     choices += _told_epochs(s, spending, len(videos))
     batch, pretrain_batch, choice = _choose_batch(s, model, len(videos))
@@ -245,78 +237,144 @@ def make_plan(
 class _Account:
     """Spends the budget on a model of one size or another."""
 
-    def __init__(
-        self,
-        settings: "TrainSettings",
-        videos: Manifest,
-        report: CheckReport,
-        budget: float,
-        speed: Speed,
-        reading: float,
-    ) -> None:
-        self.settings, self.videos, self.budget = settings, videos, budget
-        self.speed, self.reading = speed, reading
+    def __init__(self, settings: "TrainSettings", manifest: Manifest, report: CheckReport, budget: float) -> None:
+        self.settings, self.budget = settings, budget
+        self.videos, self.num_tested = manifest.split("train"), len(manifest.split("test"))
         self.uses_pretraining = settings.pretrain and settings.init is None and settings.pretrain_epochs != 0
-        paths = {sample.file.resolve() for sample in videos}
-        facts = [fact for fact in report.readable if Path(fact.file).resolve() in paths]
-        self.num_frames = sum(fact.num_frames for fact in facts)
+        learnt = {sample.file.resolve() for sample in manifest if sample.split in ("train", "val")}
+        facts = {Path(fact.file).resolve(): fact for fact in report.readable}
+        self.frames_to_copy = sum(facts[file].num_frames for file in learnt if file in facts)
+        self.copying_processes = min(copying_processes(settings), len(learnt))
+        self._rate = 0.0  # FLOPs a second, of the model that was timed last
+        self._copies: dict[int, tuple[float, Manifest] | None] = {}
 
     def spend(self, config: VideoMAEConfig) -> Spending:
         """Return how the budget is spent best: on the videos as they are, or on small copies."""
-        as_they_are = self._spend(config, self.reading, None, 0.0)
-        side = max(round(COPY_SIDE * min(config.frame_size) / 2) * 2, SMALLEST_COPY)
-        clips = (as_they_are.finetune + as_they_are.pretrain) * len(self.videos)
-        if clips * self.reading < COPY_START:  # whatever copies save, to make them takes longer
+        as_they_are = self._spend(config, self.videos, None, 0.0)
+        videos = len(self.videos)
+        clips = (as_they_are.finetune + as_they_are.pretrain) * videos
+        if clips * as_they_are.cost.reading < COPY_START:  # whatever copies save, to make them takes longer
             return as_they_are
-        measured = measure_copies(self.videos, side, self.settings)
+        side = max(round(COPY_SIDE * min(config.frame_size) / 2) * 2, SMALLEST_COPY)
+        if side not in self._copies:
+            self._copies[side] = measure_copies(self.videos, side)
+        measured = self._copies[side]
         if measured is None:
             return as_they_are
-        seconds_a_frame, reading = measured
-        seconds = COPY_START + self.num_frames * seconds_a_frame / (os.cpu_count() or 1)
-        copied = self._spend(config, reading, side, seconds)
-        if (copied.finetune, copied.pretrain) != (as_they_are.finetune, as_they_are.pretrain):
-            more = (copied.finetune, copied.pretrain) > (as_they_are.finetune, as_they_are.pretrain)
-            return copied if more else as_they_are
-        whole = [each.copy_seconds + len(self.videos) * each.seconds_a_video for each in (as_they_are, copied)]
-        return copied if whole[0] > COPY_GAIN * whole[1] else as_they_are
+        seconds_a_frame, copies = measured
+        seconds = COPY_START + self.frames_to_copy * seconds_a_frame / self.copying_processes
+        copied = self._spend(config, copies, side, seconds)
+        before, after = as_they_are.cost, copied.cost
+        without, with_copies = (
+            videos * (copied.finetune * cost.finetune + copied.pretrain * cost.pretrain) for cost in (before, after)
+        )
+        return copied if without > COPY_GAIN * (with_copies + seconds) else as_they_are
 
-    def _spend(self, config: VideoMAEConfig, reading: float, copy_side: int | None, copy_seconds: float) -> Spending:
+    def _spend(self, config: VideoMAEConfig, read: Manifest, copy_side: int | None, copy_seconds: float) -> Spending:
+        """Return how the budget is spent on videos of which some are read from ``read`` to tell what that takes."""
         s, videos = self.settings, len(self.videos)
-        pretraining, finetuning = (self.speed.seconds(flops, reading) for flops in _flops(config))
-        left = TRAINING_SHARE * self.budget - copy_seconds
-        if s.init is None:
-            fewest, most = FINETUNE_EPOCHS
-            wanted = min(max(FINETUNE_CLIPS // videos, fewest), most)
-        else:
-            wanted = MOST_INIT_EPOCHS
-        affordable = int(left / (videos * finetuning))
-        finetune = max(min(affordable, wanted), FEWEST_EPOCHS) if s.finetune_epochs is None else s.finetune_epochs
-        is_enough = finetune >= wanted
-        left -= finetune * videos * finetuning
-        rest, pretrain = max(int(left / (videos * pretraining)), 0), 0
-        if self.uses_pretraining:
-            needed = max(PRETRAIN_CLIPS // videos, PRETRAIN_EPOCHS)
-            is_enough = is_enough and rest >= needed
-            pretrain = min(rest, MOST_PRETRAIN_EPOCHS) if rest >= needed else 0
+        cost = self._cost(config, read)
+        left = TRAINING_SHARE * self.budget - copy_seconds - VIEWS * self.num_tested * cost.test
         if s.pretrain_epochs is not None:
-            pretrain = s.pretrain_epochs
-        return Spending(finetune, pretrain, 1 / finetuning, 1 / pretraining, copy_side, copy_seconds, rest, is_enough)
+            left -= s.pretrain_epochs * videos * cost.pretrain
+        wanted = finetuning_wanted(videos) if s.init is None else MOST_INIT_EPOCHS
+        finetune = s.finetune_epochs or max(min(int(left / (videos * cost.finetune)), wanted), FEWEST_EPOCHS)
+        is_enough = s.finetune_epochs is not None or finetune >= wanted
+        left -= finetune * videos * cost.finetune
+        affordable, pretrain = max(int(left / (videos * cost.pretrain)), 0), s.pretrain_epochs or 0
+        if self.uses_pretraining and s.pretrain_epochs is None:
+            is_enough = is_enough and affordable >= pretraining_needed(videos)
+            pretrain = min(affordable, PRETRAIN_EPOCHS[1]) if affordable >= pretraining_needed(videos) else 0
+            left -= pretrain * videos * cost.pretrain
+        return Spending(
+            finetune, pretrain, wanted, affordable, cost, copy_side, copy_seconds, left, is_enough and left >= 0
+        )
+
+    def _cost(self, config: VideoMAEConfig, read: Manifest) -> Cost:
+        """Return what a clip takes: of this size if that can be timed quickly, else reckoned from one that could."""
+        s = self.settings
+        pretraining, finetuning = _flops(config)
+        if not self._rate or 4 * MEASURED_BATCH * finetuning / self._rate < MEASURED_SECONDS:
+            self._rate = measure_speed(config, s.device)
+        reading = measure_reading(read, s, config)
+        own = _own_recipes(config)
+        repeats = with_recipe(PretrainSettings(Path(), Path()), own[0]).clips.augmentations_per_clip if own else 1
+
+        def together(flops: float, reading: float) -> float:
+            # Only beside a GPU do the processes that decode take no time from training.
+            return max(flops / self._rate, reading) if decodes_beside(s) else flops / self._rate + reading
+
+        processes = max(ClipSettings(num_workers=s.num_workers).workers(1), 1)
+        return Cost(
+            finetune=together(finetuning, reading),
+            pretrain=together(pretraining, reading / repeats),
+            test=finetuning / 3 / self._rate + reading * (processes if s.num_workers == 0 else 1),
+            reading=reading,
+        )
+
+
+def finetuning_wanted(videos: int) -> int:
+    """Return the epochs after which fine-tuning a small model from random weights is not made longer."""
+    fewest, most = FINETUNE_EPOCHS
+    return min(max(FINETUNE_CLIPS // videos, fewest), most)
+
+
+def pretraining_needed(videos: int) -> int:
+    """Return the epochs below which pre-training does not help."""
+    fewest, most = PRETRAIN_EPOCHS
+    return min(max(-(-PRETRAIN_CLIPS // videos), fewest), most)
+
+
+def copying_processes(settings: "TrainSettings") -> int:
+    """Return how many processes make small copies."""
+    return os.cpu_count() or 1 if settings.num_workers is None else max(settings.num_workers, 1)
+
+
+def decodes_beside(settings: "TrainSettings") -> bool:
+    """Tell whether videos are decoded while a GPU trains."""
+    from videomae.tasks.predict import choose_device
+
+    return settings.num_workers != 0 and choose_device("cpu" if settings.device == "cpu" else None).type != "cpu"
+
+
+def candidate_sizes(settings: "TrainSettings") -> list[Size]:
+    """Return the sizes that fit what is asked for, from small to large.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    s = settings
+    known = [size for size in SIZES if s.preset in (None, size[0])]
+    sizes = [size for size in known if s.image_size in (None, size[1])]
+    if not sizes and s.image_size is not None:  # as near as a known one comes
+        preset, _, *rest = min(known, key=lambda size: abs(size[1] - s.image_size))  # type: ignore[operator]
+        sizes = [(preset, s.image_size, *rest)]  # type: ignore[list-item]
+    fitting, refusal = [], None
+    for size in sizes:
+        try:
+            _config(size, s)
+        except ValueError as error:
+            refusal = error
+        else:
+            fitting.append(size)
+    if not fitting and refusal is not None:
+        raise refusal
+    return fitting
 
 
 def _choose_size(settings: "TrainSettings", account: _Account) -> tuple[Size, Spending, Choice]:
     """Return the largest size with which both stages get what they need, or else the smallest."""
-    s = settings
-    sizes = [size for size in SIZES if s.preset in (None, size[0]) and s.image_size in (None, size[1])]
-    side = s.image_size or 64
-    sizes = sizes or [(s.preset or "tiny", side, 8 if side < 100 else 16, 16, 2)]
+    s, sizes = settings, candidate_sizes(settings)
     stages = "fine-tuning and pre-training" if account.uses_pretraining else "fine-tuning"
-    reason = f"the smallest: {s.budget} are short for {stages}"
     size, spending = sizes[0], account.spend(_config(sizes[0], s))
-    for larger in sizes:
-        found = spending if larger == size else account.spend(_config(larger, s))
-        if not found.is_enough:
-            break
-        size, spending, reason = larger, found, f"the largest for which {s.budget} are enough for {stages}"
+    reason = f"the smallest: {s.budget} are short for {stages}"
+    if spending.is_enough:
+        reason = f"the largest for which {s.budget} are enough for {stages}"
+        for larger in sizes[1:]:
+            found = account.spend(_config(larger, s))
+            if not found.is_enough:
+                break
+            size, spending = larger, found
     if len(sizes) == 1:
         reason = "the only size of those that are asked for"
     config = _config(size, s)
@@ -327,15 +385,21 @@ def _choose_size(settings: "TrainSettings", account: _Account) -> tuple[Size, Sp
 def _told_copies(spending: Spending) -> Iterator[Choice]:
     if spending.copy_side is not None:
         reason = f"about {spending.copy_seconds:.0f} s to make, and the training videos are read faster ever after"
-        yield Choice("small copies", f"shorter side {spending.copy_side} pixels", reason)
+        yield Choice("small copies", f"shorter side at most {spending.copy_side} pixels", reason)
+
+
+def _lengths(videos: Manifest, report: CheckReport) -> list[int]:
+    """Return the numbers of frames of all videos, or of their stretches, rising."""
+    times = {Path(fact.file).resolve(): fact.times for fact in report.readable}
+    found = ((sample, times.get(sample.file.resolve())) for sample in videos)
+    return sorted(len(sample.frames_of(known)) for sample, known in found if known is not None)
 
 
 def _choose_clips(
-    settings: "TrainSettings", config: VideoMAEConfig, stored: Collection[str], report: CheckReport
+    settings: "TrainSettings", config: VideoMAEConfig, stored: Collection[str], lengths: Sequence[int]
 ) -> tuple[dict[str, Any], Choice]:
     """Return which frames make a clip, as fields of a plan."""
-    frames = sorted(fact.num_frames for fact in report.readable)
-    median = frames[len(frames) // 2]
+    median = lengths[len(lengths) // 2]
     stride = max(min(4.0, round(median / config.num_frames * 4) / 4), 1.0)
     clips: dict[str, Any] = {"sampling": "dense", "stride": settings.stride or stride, "fps": None}
     why = "given" if settings.stride else f"half of the videos have {median} frames or fewer"
@@ -353,28 +417,27 @@ def _told_epochs(settings: "TrainSettings", spending: Spending, videos: int) -> 
     if s.pretrain_epochs is not None:
         yield Choice("epochs of pretrain", str(spending.pretrain), "given")
     elif s.pretrain and s.init is None:
-        clips = f"{spending.affordable * videos:,} clips"
         if not spending.pretrain:
-            needed = max(PRETRAIN_CLIPS, PRETRAIN_EPOCHS * videos)
-            why = f"what fine-tuning leaves is enough for {clips}; fewer than {needed:,} do not help"
+            needed = pretraining_needed(videos)
+            why = f"what fine-tuning leaves is enough for {spending.affordable}; fewer than {needed} do not help"
         elif spending.pretrain < spending.affordable:
             why = f"at most {spending.pretrain}; what fine-tuning leaves would be enough for {spending.affordable}"
         else:
-            why = f"what fine-tuning leaves, at {spending.pretrain_rate:.3g} clips per second"
+            why = f"what fine-tuning leaves, at {1 / spending.cost.pretrain:.3g} clips per second"
         yield Choice("epochs of pretrain", str(spending.pretrain), why)
-    rate = f"{spending.finetune_rate:.3g} clips per second"
+    rate = f"{1 / spending.cost.finetune:.3g} clips per second"
     if s.finetune_epochs is not None:
         why = "given"
-    elif spending.finetune == FEWEST_EPOCHS:
-        why = f"at least {FEWEST_EPOCHS}, whatever the budget"
-    elif s.init is not None and spending.finetune == MOST_INIT_EPOCHS:
-        why = f"at most {MOST_INIT_EPOCHS} for a checkpoint"
-    elif s.init is None and spending.finetune * videos > FINETUNE_CLIPS - videos:
-        why = f"{spending.finetune * videos:,} clips, with which a small model fits its videos"
-    elif s.init is None and spending.finetune == FINETUNE_EPOCHS[1]:
-        why = f"at most {spending.finetune}"
+    elif spending.finetune < spending.wanted:
+        why = f"what the budget is enough for, at {rate}"
+        if spending.finetune == FEWEST_EPOCHS:
+            why = f"at least {FEWEST_EPOCHS}, whatever the budget"
+    elif s.init is not None:
+        why = f"at most {spending.wanted} for a checkpoint"
+    elif spending.wanted in FINETUNE_EPOCHS:
+        why = f"for {videos} videos no more are taken"
     else:
-        why = f"{TRAINING_SHARE:.0%} of the budget at {rate}"
+        why = f"{spending.finetune * videos:,} clips, with which a small model fits its videos"
     yield Choice("epochs of finetune", str(spending.finetune), why)
 
 
@@ -426,7 +489,9 @@ def run_settings(
             task.optim.lr *= (batch / task.run.batch_size) ** 0.5
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
         task.run.epochs, task.run.steps, task.run.batch_size = epochs, None, batch
-        task.run.per_device_batch = min(plan.per_device_batch or batch, batch)
+        task.run.per_device_batch = max(
+            part for part in range(1, batch + 1) if batch % part == 0 and part <= (plan.per_device_batch or batch)
+        )
         task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
         task.clips.sampling, task.clips.stride, task.clips.fps = plan.sampling, plan.stride, plan.fps
         task.clips.stride_jitter = task.clips.stride_jitter if plan.sampling == "dense" else 0.0
@@ -438,12 +503,14 @@ def run_settings(
     if plan.pretrain_epochs:
         first = with_recipe(PretrainSettings(data=manifest, out=s.out / "pretrain"), own[0] if own else "pretrain-tiny")
         first.model = ModelSettings(**plan.model, norm_pix_loss=first.model.norm_pix_loss)
-        each = first.clips.augmentations_per_clip if own else 1
-        first.clips.augmentations_per_clip = each
         # An epoch of the plan is one clip of each video.
-        epochs = max(round(plan.pretrain_epochs / each), 1)
+        each = first.clips.augmentations_per_clip if own else 1
+        each = each if plan.pretrain_epochs % each == 0 else 1
+        first.clips.augmentations_per_clip = each
+        epochs = plan.pretrain_epochs // each
         first = fit_to_plan(first, epochs, plan.pretrain_batch_size or plan.batch_size)
-    is_short = plan.finetune_epochs * videos < SHORT_RUN
+    short_epochs = SHORT_EPOCHS if s.init is None else SHORT_INIT_EPOCHS
+    is_short = plan.finetune_epochs * videos < SHORT_RUN and plan.finetune_epochs < short_epochs
     recipe = "finetune-short" if is_short else own[1] if own else "finetune-tiny"
     second = with_recipe(FinetuneSettings(data=manifest, out=s.out / "finetune"), recipe)
     if first is not None:
@@ -457,8 +524,7 @@ def run_settings(
         second.optim.lr = plan.learning_rate
     if plan.layer_decay is not None:
         second.optim.layer_decay = plan.layer_decay
-    has_learnt = plan.pretrain_epochs >= PRETRAINED_EPOCHS or plan.pretrain_epochs * videos >= PRETRAIN_CLIPS
-    if s.init is None and not has_learnt:
+    if s.init is None and plan.pretrain_epochs < pretraining_needed(videos):
         second.optim.layer_decay = 1.0  # what has learnt little so far must not be kept from learning
     second.run.validate_every = max(plan.finetune_epochs // 10, 1)
     return first, second
@@ -478,6 +544,14 @@ def _config(size: Size, settings: "TrainSettings | None" = None) -> VideoMAEConf
     )
 
 
+def _own_recipes(config: VideoMAEConfig) -> tuple[str, str] | None:
+    """Return the recipes of the preset that a model is of, if it has its own."""
+    for preset, recipes in RECIPES.items():
+        if config.hidden_size == VideoMAEConfig.preset(preset).hidden_size:
+            return recipes
+    return None
+
+
 def _flops(config: VideoMAEConfig) -> tuple[float, float]:
     """Return the FLOPs of a training step for one clip: in pre-training, with the recipe's mask, and in fine-tuning."""
     width, depth, mlp = config.hidden_size, config.num_hidden_layers, config.intermediate_size
@@ -486,8 +560,9 @@ def _flops(config: VideoMAEConfig) -> tuple[float, float]:
     def blocks(count: float, width: int, depth: int, mlp: int) -> float:
         return depth * (2 * count * width * (4 * width + 2 * mlp) + 4 * count * count * width)
 
-    own = RECIPES["nano"][0] if width <= VideoMAEConfig.preset("nano").hidden_size else "pretrain-tiny"
-    visible = tokens * (1 - with_recipe(PretrainSettings(Path(), Path()), own).mask.ratio)
+    own = _own_recipes(config)
+    recipe = with_recipe(PretrainSettings(Path(), Path()), own[0] if own else "pretrain-tiny")
+    visible = tokens * (1 - recipe.mask.ratio)
     decoder = (config.decoder_hidden_size, config.decoder_num_hidden_layers, config.decoder_intermediate_size)
     pretraining = blocks(visible, width, depth, mlp) + blocks(tokens, *decoder)
     return 3 * pretraining, 3 * blocks(tokens, width, depth, mlp)
@@ -525,87 +600,118 @@ def free_memory(device: str) -> float:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if hasattr(os, "sysconf") else float("inf")
 
 
-def measure_speed(device: str) -> Speed:
-    """Return how fast the tiny model is trained here, waiting for data left out."""
+def measure_speed(config: VideoMAEConfig, device: str) -> float:
+    """Return the FLOPs per second of training a model on labels here, waiting for data left out."""
     import torch
 
     from videomae.models.videomae import VideoMAEForVideoClassification
     from videomae.tasks.predict import choose_device
 
-    config = _config(next(size for size in SIZES if size[0] == "tiny"))
     where = choose_device("cpu" if device == "cpu" else None)
-    model = VideoMAEForVideoClassification(config).to(where).train()
+    model = VideoMAEForVideoClassification(config.replace(use_mean_pooling=True)).to(where).train()
     height, width = config.frame_size
-    clips = torch.zeros(8, config.num_frames, 3, height, width, device=where)
-    labels = torch.zeros(8, dtype=torch.int64, device=where)
+    clips = torch.zeros(MEASURED_BATCH, config.num_frames, config.num_channels, height, width, device=where)
+    labels = torch.zeros(MEASURED_BATCH, dtype=torch.int64, device=where)
     times = []
     for _ in range(4):  # the first one warms up
         began = time.perf_counter()
         model(clips, labels=labels).loss.backward()
         _wait_for(where)
         times.append(time.perf_counter() - began)
-    return Speed(8 * _flops(config)[1] / sorted(times)[1], overlaps=where.type != "cpu")
+    return MEASURED_BATCH * _flops(config)[1] / sorted(times)[1]
 
 
-def measure_loading(videos: Manifest, settings: "TrainSettings") -> float:
-    """Return the seconds that decoding a clip takes, on all decoding processes together."""
+def measure_reading(videos: Manifest, settings: "TrainSettings", config: VideoMAEConfig) -> float:
+    """Return the seconds that a clip takes from its file to the model, on all decoding processes together.
+
+    Raises:
+        DataError: if none of the videos that are tried can be read.
+    """
+    from videomae.video.augment import FinetuneAugmentation, finetune_augmentation
     from videomae.video.dataset import VideoDataset
 
-    clips = ClipSettings(stride=settings.stride or 4.0, num_workers=settings.num_workers)
+    own = _own_recipes(config)
+    recipe = with_recipe(FinetuneSettings(Path(), Path()), own[1] if own else "finetune-tiny")
+    clips = ClipSettings(stride=settings.stride or recipe.clips.stride, num_workers=settings.num_workers)
+    augment = FinetuneAugmentation(
+        (0.5,) * 3, (0.5,) * 3, config.frame_size[0], randaugment_ops=recipe.augment.randaugment_ops,
+        area=recipe.augment.area, erasing=recipe.augment.erasing,
+    )  # fmt: skip
     dataset = VideoDataset(
-        videos, sampling=clips.training_sampling(settings.num_frames or 16), training=True, threads=1
+        videos,
+        sampling=clips.training_sampling(config.num_frames),
+        training=True,
+        transform=finetune_augmentation(augment),
+        on_bad="raise",
+        threads=1,
     )
-    times = []
-    for i in range(0, len(dataset), max(len(dataset) // 8, 1)):
+    times, refusal = [], None
+    for i in _spread(len(dataset), READ_VIDEOS):
         began = time.perf_counter()
         try:
             dataset[i]
-        except VideoError:
-            continue
-        times.append(time.perf_counter() - began)
-    return sum(times) / max(len(times), 1) / max(clips.workers(1), 1)
+        except VideoError as error:
+            refusal = error
+        else:
+            times.append(time.perf_counter() - began)
+    if not times:
+        raise DataError(f"none of {READ_VIDEOS} training videos can be read, such as: {refusal}")
+    return sum(times) / len(times) / max(clips.workers(1), 1)
 
 
-def measure_copies(videos: Manifest, side: int, settings: "TrainSettings") -> tuple[float, float] | None:
-    """Return the seconds that it takes to make a frame of a small copy, and to read a clip of it; None where none can.
+def measure_copies(videos: Manifest, side: int) -> tuple[float, Manifest] | None:
+    """Return the seconds that it takes to copy a frame, in one process, and copies of some stretches to read from.
 
-    The shortest of some videos is copied, in this process; a clip takes its time on all decoding processes together.
+    None means that none of the videos that were tried can be copied.
     """
     from videomae.tasks.prepare import Encoding, copy_file
 
-    some = [videos.samples[i] for i in range(0, len(videos), max(len(videos) // 8, 1))]
-    sample = min(some, key=lambda sample: sample.file.stat().st_size)
-    with tempfile.TemporaryDirectory() as folder:
-        copy, began = Path(folder) / "copy.mp4", time.perf_counter()
+    folder = tempfile.TemporaryDirectory()
+    samples, seconds, num_frames = [], 0.0, 0
+    for i in _spread(len(videos), COPIED_VIDEOS):
+        sample, copy = videos.samples[i], Path(folder.name) / f"{i}.mp4"
+        began = time.perf_counter()
         try:
-            copy_file(sample.file, copy, Encoding(short_side=side))
-            seconds = time.perf_counter() - began
-            with VideoReader(copy, threads=1) as reader:
-                num_frames = len(reader)
-            small = dataclasses.replace(sample, file=copy)
-            return seconds / num_frames, measure_loading(Manifest((small,) * 8, videos.classes, videos.root), settings)
+            num_frames += copy_file(sample.file, copy, Encoding(short_side=side), max_frames=COPIED_FRAMES)
         except VideoError:
-            return None
+            continue
+        seconds += time.perf_counter() - began
+        samples.append(dataclasses.replace(sample, file=copy, start=None, end=None))
+    if not samples:
+        return None
+    copies = Manifest(tuple(samples), videos.classes, videos.root)
+    weakref.finalize(copies, folder.cleanup)
+    return seconds / num_frames, copies
 
 
 def measure_pixels(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of some videos' pixels, by channel, from 0 to 1."""
-    pixels = []
-    for i in np.unique(np.linspace(0, len(videos) - 1, SAMPLED_VIDEOS).round().astype(int)):
+    """Return mean and standard deviation of some videos' pixels, by channel, from 0 to 1.
+
+    Raises:
+        DataError: if none of the videos that are tried can be read.
+    """
+    pixels, refusal = [], None
+    for i in _spread(len(videos), SAMPLED_VIDEOS):
         sample = videos.samples[i]
         try:
             with VideoReader(sample.file, threads=1) as reader:
                 stretch = sample.some_frames_of(reader.times)
                 chosen = np.linspace(stretch.start, stretch.stop - 1, SAMPLED_FRAMES).round().astype(int)
                 frames = reader.frames_at(chosen)[:, ::2, ::2].astype(np.float64) / 255
-        except VideoError:
-            continue
-        pixels.append((frames.mean(axis=(0, 1, 2)), (frames**2).mean(axis=(0, 1, 2))))
+        except VideoError as error:
+            refusal = error
+        else:
+            pixels.append((frames.mean(axis=(0, 1, 2)), (frames**2).mean(axis=(0, 1, 2))))
     if not pixels:
-        return (0.5,) * 3, (0.5,) * 3
+        raise DataError(f"none of {SAMPLED_VIDEOS} training videos can be read, such as: {refusal}")
     mean, square = np.mean(pixels, axis=0)
-    std = np.sqrt(square - mean**2).clip(min=SMALLEST_DEVIATION)
+    std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_DEVIATION)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Return up to ``count`` numbers below ``total``, evenly apart."""
+    return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
 
 
 def _wait_for(device: "torch.device") -> None:

@@ -6,24 +6,26 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from videomae.errors import CheckpointError, DataError
+from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.tasks import train, train_plan
 from videomae.tasks.check import CheckReport, check
 from videomae.tasks.train import TrainSettings, command_of, parse_budget, split_for_training
-from videomae.tasks.train_plan import Speed, make_plan, run_settings
+from videomae.tasks.train_plan import make_plan, run_settings
 from videomae.video.findings import Finding, Item
 from videomae.video.inspect import VideoFacts
 from videomae.video.manifest import Manifest, Sample, read_manifest
 from videomae.video.reader import VideoReader
-from videomae.video.synthetic import write_motion_videos
+from videomae.video.synthetic import write_motion_videos, write_video
 
 SMALL = {"image_size": 32, "patch_size": 16, "num_frames": 4, "stride": 4.0, "batch_size": 8, "num_workers": 0}
 
@@ -235,7 +237,7 @@ def test_videos_without_a_split_beside_others_are_refused(videos, tmp_path):
 
 
 def test_the_batch_fits_the_videos(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e9, overlaps=False))
+    monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: 1e9)
     few = write_classes(tmp_path / "few", classes=3, per_class=12)
     report = check(few)
     plan = make_plan(TrainSettings(few, tmp_path), split_for_training(report, seed=0), report, 10, [])
@@ -282,12 +284,12 @@ def test_numbers_without_sense_are_refused_before_anything_is_written(settings, 
 @pytest.fixture
 def quick_plan(videos, tmp_path, monkeypatch):
     """Plans for the videos, on a machine of a given speed."""
-    monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings: 1e-9)
+    monkeypatch.setattr(train_plan, "measure_reading", lambda videos, settings, config: 1e-9)
     report = check(videos, near_duplicates=False)
     manifest = split_for_training(report, seed=0)
 
     def plan(*, budget=10.0, speed=1e12, **options):
-        monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(speed, overlaps=False))
+        monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: speed)
         given = TrainSettings(videos, tmp_path / "run", batch_size=8, **options)
         made = make_plan(given, manifest, report, budget, [])
         manifest.to_csv(tmp_path / "manifest.csv")
@@ -305,20 +307,20 @@ def test_no_epochs_of_pretraining_means_none(quick_plan):
     assert plan.pretrain_epochs == 0
     assert first is None
     assert second.model.preset == "tiny"
-    assert reason(plan, "epochs of finetune").startswith("90% of the budget at")
+    assert reason(plan, "epochs of finetune").startswith("what the budget is enough for")
 
 
 def test_reasons_for_epochs_are_true(quick_plan):
     slow, _ = quick_plan(speed=1e6, preset="tiny")
     assert (slow.pretrain_epochs, slow.finetune_epochs) == (0, 2)
     assert reason(slow, "epochs of pretrain") == (
-        "what fine-tuning leaves is enough for 0 clips; fewer than 64,000 do not help"
+        "what fine-tuning leaves is enough for 0; fewer than 1600 do not help"
     )
     assert reason(slow, "epochs of finetune") == "at least 2, whatever the budget"
     fast, _ = quick_plan(speed=1e15, preset="tiny")
     assert (fast.pretrain_epochs, fast.finetune_epochs) == (1600, 200)
     assert "would be enough for" in reason(fast, "epochs of pretrain")
-    assert reason(fast, "epochs of finetune") == "at most 200"
+    assert reason(fast, "epochs of finetune").startswith("for ")
     given, _ = quick_plan(preset="tiny", pretrain_epochs=3, finetune_epochs=7, stride=2.0)
     assert {reason(given, what) for what in ("epochs of pretrain", "epochs of finetune", "stride")} == {"given"}
 
@@ -352,7 +354,7 @@ def test_dollar_signs_in_a_file_name_are_no_formula(tmp_path):
 
 
 def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e13, overlaps=False))
+    monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: 1e13)
     report = check(videos)
     manifest = split_for_training(report, seed=0)
     sizes = []
@@ -364,40 +366,143 @@ def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
 
 def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
     """A model that trains 1,000 clips a second does not help where a second of decoding comes before each."""
-    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e15, overlaps=False))
-    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: None)
+    monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: 1e15)
+    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side: None)
     report = check(videos)
     manifest = split_for_training(report, seed=0)
     epochs = []
     for seconds in (1e-6, 1.0):
-        monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings, seconds=seconds: seconds)
+        monkeypatch.setattr(train_plan, "measure_reading", lambda *given, seconds=seconds: seconds)
         plan = make_plan(TrainSettings(videos, tmp_path, preset="tiny", batch_size=8), manifest, report, 1000, [])
         epochs.append((plan.pretrain_epochs, plan.finetune_epochs))
     assert epochs[0] == (1600, 200)
     assert epochs[1] == (0, pytest.approx(900 / len(manifest.split("train")), abs=1))
 
 
-def test_a_gpu_trains_while_videos_are_decoded():
-    assert Speed(1e9, overlaps=False).seconds(1e9, 0.5) == 1.5
-    assert Speed(1e9, overlaps=True).seconds(1e9, 0.5) == 1.0
+def read_slowly(videos, settings, config):
+    """Take long for videos as they are, and little for copies."""
+    return 1e-3 if str(videos.samples[0].file).startswith(tempfile.gettempdir() + "/tmp") else 0.1
+
+
+def test_a_gpu_trains_while_videos_are_decoded(quick_plan, monkeypatch):
+    monkeypatch.setattr(train_plan, "measure_reading", lambda *given: 0.5)
+    options = {"preset": "nano", "speed": 1e8, "finetune_epochs": 1, "pretrain": False}
+    told = []
+    for beside in (False, True):
+        monkeypatch.setattr(train_plan, "decodes_beside", lambda settings, beside=beside: beside)
+        plan, _ = quick_plan(**options)
+        told.append(next(choice.value for choice in plan.choices if choice.what == "fine-tuning"))
+    flops = train_plan._flops(VideoMAEConfig.preset("nano", image_size=24, num_frames=16, tubelet_size=4))[1]
+    assert [float(text.split()[0]) for text in told] == [
+        pytest.approx(1 / (flops / 1e8 + 0.5), rel=0.01), pytest.approx(1 / (flops / 1e8), rel=0.01),
+    ]  # fmt: skip
 
 
 def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
-    made = []
-    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: made.append(side) or (1e-3, 1e-3))
-    for reading, side in ((1e-9, None), (1.1e-3, None), (0.1, 48)):
-        monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings, reading=reading: reading)
+    tried = []
+
+    def copies(videos, side):
+        tried.append(side)
+        return 1e-3, videos.split("train")
+
+    monkeypatch.setattr(train_plan, "measure_copies", copies)
+    for of_videos, of_copies, side in ((1e-9, 1e-9, None), (4e-3, 3.5e-3, None), (0.1, 1e-3, 48)):
+        readings = iter((of_videos, of_copies))
+        monkeypatch.setattr(train_plan, "measure_reading", lambda *given, readings=readings: next(readings))
         plan, _ = quick_plan(preset="nano", budget=1000)
         assert plan.copy_side == side
         assert [choice.what for choice in plan.choices].count("small copies") == (side is not None)
-    assert made == [48, 48]
+    assert tried == [48, 48]
 
 
-def test_copies_are_measured_on_videos_of_the_data(videos, tmp_path):
+def test_copies_of_some_frames_tell_what_copying_takes(videos, tmp_path):
     manifest = split_for_training(check(videos, near_duplicates=False), seed=0).split("train")
-    seconds_a_frame, reading = train_plan.measure_copies(manifest, 16, TrainSettings(videos, tmp_path, num_workers=0))
-    assert 0 < seconds_a_frame < 1
-    assert 0 < reading < 1
+    seconds_a_frame, copies = train_plan.measure_copies(manifest, 16)
+    assert len(copies) == train_plan.COPIED_VIDEOS
+    with VideoReader(copies.samples[0].file) as reader:
+        assert (reader.height, len(reader)) == (16, 16)
+    assert seconds_a_frame < 1
+    config = VideoMAEConfig.preset("nano", image_size=24, num_frames=4, tubelet_size=4)
+    one, four = (
+        train_plan.measure_reading(copies, TrainSettings(videos, tmp_path, num_workers=workers), config)
+        for workers in (1, 40)
+    )
+    assert one > 4 * four  # forty processes share the work
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"finetune_epochs": 300},
+        {"finetune_epochs": 300, "pretrain": False},
+        {"pretrain_epochs": 300},
+        {"pretrain_epochs": 3, "finetune_epochs": 3},
+        {"preset": "nano"},
+        {"preset": "tiny", "pretrain": False},
+        {"patch_size": 16},
+        {"num_frames": 10},
+        {"image_size": 112},
+    ],
+)
+@pytest.mark.parametrize("budget", [1.0, 60.0, 3600.0])
+def test_what_is_planned_fits_the_budget_or_says_otherwise(quick_plan, monkeypatch, options, budget):
+    spent = []
+    spend = train_plan._Account.spend
+    monkeypatch.setattr(
+        train_plan._Account, "spend", lambda account, config: spent.append(spend(account, config)) or spent[-1]
+    )
+    plan, _ = quick_plan(budget=budget, speed=1e11, **options)
+    chosen = next(
+        each for each in spent if (each.finetune, each.pretrain) == (plan.finetune_epochs, plan.pretrain_epochs)
+    )
+    if chosen.left < 0:
+        assert reason(plan, "epochs of finetune") in ("given", "at least 2, whatever the budget")
+        assert "the largest" not in reason(plan, "model")
+    for name in ("finetune_epochs", "pretrain_epochs"):
+        assert getattr(plan, name) == options.get(name, getattr(plan, name))
+
+
+def test_given_epochs_are_taken_from_the_budget(quick_plan):
+    alone, _ = quick_plan(budget=100, preset="nano", speed=1e11, pretrain=False)
+    beside, _ = quick_plan(budget=100, preset="nano", speed=1e11, pretrain_epochs=400)
+    assert beside.finetune_epochs < alone.finetune_epochs == 200
+
+
+@pytest.mark.parametrize("options", [{"image_size": 50}, {"patch_size": 23}, {"num_frames": 15}])
+def test_sizes_that_do_not_go_together_are_refused_before_anything_is_written(videos, tmp_path, options):
+    with pytest.raises(ValueError, match="divisible"):
+        train.train(TrainSettings(videos, tmp_path / "run", **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_frame_size_of_its_own_keeps_the_rest_of_its_preset(videos, tmp_path):
+    settings = TrainSettings(videos, tmp_path, preset="nano", image_size=32)
+    assert train_plan.candidate_sizes(settings) == [("nano", 32, 4, 16, 4)]
+    sizes = train_plan.candidate_sizes(TrainSettings(videos, tmp_path, num_frames=10))
+    assert {preset for preset, *_ in sizes} == {"tiny", "small", "base"}
+
+
+def test_a_run_directory_inside_the_data_is_refused(videos):
+    with pytest.raises(ValueError, match="name a folder outside"):
+        train.train(TrainSettings(videos, videos / "run"))
+    assert not (videos / "run").exists()
+
+
+def test_the_stride_is_that_of_the_stretches(quick_plan, videos, tmp_path):
+    file = next(videos.rglob("moving_up_001.mp4"))
+    rows = [f"{file},{'ab'[start % 2]},{start / 100:.2f},{start / 100 + 0.2:.2f}" for start in range(20, 60, 5)]
+    (tmp_path / "parts.csv").write_text("path,label,start,end\n" + "\n".join(rows))
+    report = check(tmp_path / "parts.csv", near_duplicates=False)
+    lengths = train_plan._lengths(report.manifest, report)
+    with VideoReader(file) as reader:
+        assert lengths == [round(0.2 * reader.fps)] * len(rows)
+
+
+def test_a_constant_channel_is_not_blown_up(tmp_path):
+    write_video(tmp_path / "grey.mp4", np.full((8, 32, 32, 3), 77, np.uint8))
+    _, std = train_plan.measure_pixels(read_manifest(tmp_path))
+    assert std == (train_plan.SMALLEST_DEVIATION,) * 3
 
 
 def test_pretraining_gets_what_finetuning_leaves_if_that_is_enough(quick_plan):
@@ -408,7 +513,7 @@ def test_pretraining_gets_what_finetuning_leaves_if_that_is_enough(quick_plan):
 
 
 def test_nano_is_trained_as_its_recipes_say(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_plan, "measure_speed", lambda device: Speed(1e13, overlaps=False))
+    monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: 1e13)
     report = check(videos, near_duplicates=False)
     manifest = split_for_training(report, seed=0)
     given = TrainSettings(videos, tmp_path / "run", preset="nano", pretrain_epochs=4000, finetune_epochs=4000)
@@ -436,23 +541,68 @@ def test_the_input_is_normalised_by_the_videos_own_pixels(videos):
     assert std == pytest.approx(whole.std(axis=(0, 1, 2)), abs=0.02)
 
 
-def test_the_model_learns_from_copies_and_is_tested_on_the_videos(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_plan, "measure_loading", lambda videos, settings: 10.0)
-    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, settings: (1e-6, 1e-6))
+@pytest.fixture
+def slow_videos(monkeypatch):
+    """Videos that are worth to be copied."""
+    monkeypatch.setattr(train_plan, "measure_reading", read_slowly)
+    monkeypatch.setattr(train_plan, "COPY_START", 0.0)
+
+
+def test_the_model_learns_from_copies_and_is_tested_on_the_videos(videos, tmp_path, slow_videos):
     options = {"preset": "nano", "pretrain_epochs": 2, "finetune_epochs": 1, "device": "cpu", "num_workers": 0}
     settings = TrainSettings(videos, tmp_path / "run", budget="60s", **options)
     result = train.train(settings)
     assert result.plan.copy_side == 48
     assert "copy" in result.seconds
     manifest = read_manifest(tmp_path / "run" / "manifest.csv")
-    learnt_from = read_manifest(tmp_path / "run" / "copies" / "manifest.csv")
-    assert set(learnt_from.splits) == {"train", "val"}
-    assert len(learnt_from.split("train")) == len(manifest.split("train"))
-    tested = {row.path for row in manifest.split("test")}
-    assert all(str(videos) in path for path in tested)
-    assert result.evaluation.num_videos == len(tested)
-    settings_of_run = (tmp_path / "run" / "finetune" / "settings.toml").read_text()
-    assert "copies/manifest.csv" in settings_of_run
+    learnt_from = read_manifest(tmp_path / "run" / "training.csv")
+    assert learnt_from.classes == manifest.classes
+    for video, copy in zip(manifest, learnt_from, strict=True):
+        assert (copy.label, copy.split) == (video.label, video.split)
+        is_copy = copy.file.is_relative_to(tmp_path / "run" / "copies")
+        assert is_copy == (video.split != "test")
+        assert video.file.is_relative_to(videos.resolve())
+    assert result.evaluation.num_videos == len(manifest.split("test"))
+    assert "training.csv" in (tmp_path / "run" / "finetune" / "settings.toml").read_text()
+    some = learnt_from.split("train").samples[0].file
+    some.unlink()  # as if it had been killed before
+    (tmp_path / "run" / "copies" / "moving_up").mkdir(exist_ok=True)
+    train.train(settings)
+    assert some.exists()
+
+
+def test_what_cannot_be_copied_is_learnt_from_as_it_is(videos, tmp_path, monkeypatch, slow_videos):
+    from videomae.tasks import prepare
+
+    encode = prepare._encode
+    report = check(videos, near_duplicates=False)
+    manifest = split_for_training(report, seed=0)
+    refused = manifest.split("train").samples[0]
+    monkeypatch.setattr(prepare, "_pool", lambda workers: contextlib.nullcontext(ThreadPoolExecutor(1)))
+
+    def encode_others(job, file, **options):
+        if job.source == refused.file:
+            raise VideoError("is damaged at frame 3")
+        return encode(job, file, **options)
+
+    monkeypatch.setattr(prepare, "_encode", encode_others)
+    told = []
+    settings = TrainSettings(videos, tmp_path)
+    listed = train._copy_videos(settings, dataclasses.replace(manifest, root=tmp_path), 16, told.append)
+    learnt_from = read_manifest(listed)
+    assert [a.file for a in learnt_from.split("train") if not a.file.is_relative_to(tmp_path)] == [refused.file]
+    assert "damaged at frame 3" in told[0]
+
+
+def test_a_class_that_only_the_test_videos_have_is_kept_with_copies(videos, tmp_path, slow_videos):
+    files = sorted(videos.rglob("moving_*_00?.mp4"))
+    rows = [f"{file},{file.parent.name},{'test' if 'left' in file.name else 'train'}" for file in files]
+    rows.append(f"{videos}/moving_up/a copy.mp4,moving_up,test")
+    (tmp_path / "data.csv").write_text("path,label,split\n" + "\n".join(rows))
+    manifest = split_for_training(check(tmp_path / "data.csv", near_duplicates=False), seed=0)
+    listed = train._copy_videos(TrainSettings(videos, tmp_path), manifest, 16, print)
+    assert read_manifest(listed).classes == manifest.classes
+    assert "moving_left" not in {video.file.parent.name for video in read_manifest(listed).split("train")}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("45m", 2700), ("1.5h", 5400)])
@@ -473,5 +623,5 @@ def test_the_command_names_what_was_asked_for(tmp_path):
 
 
 def test_measured_speed_is_a_rate():
-    assert 1e6 < train_plan.measure_speed("cpu").flops < np.inf
-    assert not train_plan.measure_speed("cpu").overlaps
+    config = VideoMAEConfig.preset("nano", image_size=24, num_frames=16, tubelet_size=4)
+    assert 1e8 < train_plan.measure_speed(config, "cpu") < 1e13
