@@ -55,7 +55,7 @@ COPY_START, COPY_GAIN = 5.0, 1.25  # seconds for processes to start; less gain i
 # Preset, frame side, patch side, frames, tubelet frames; from small to large.
 Size = tuple[str, int, int, int, int]
 SIZES: tuple[Size, ...] = (
-    ("nano", 24, 4, 16, 4),
+    ("nano", 48, 8, 16, 4),
     ("tiny", 64, 8, 8, 2),
     ("tiny", 112, 16, 16, 2),
     ("small", 112, 16, 16, 2),
@@ -346,9 +346,13 @@ def candidate_sizes(settings: "TrainSettings") -> list[Size]:
     s = settings
     known = [size for size in SIZES if s.preset in (None, size[0])]
     sizes = [size for size in known if s.image_size in (None, size[1])]
-    if not sizes and s.image_size is not None:  # as near as a known one comes
-        preset, _, *rest = min(known, key=lambda size: abs(size[1] - s.image_size))  # type: ignore[operator]
-        sizes = [(preset, s.image_size, *rest)]  # type: ignore[list-item]
+    if not sizes and s.image_size is not None:
+        side = s.image_size
+        preset, usual_side, usual_patch, *frames = min(known, key=lambda size: abs(size[1] - side))
+        wanted = side * usual_patch / usual_side  # as many patches as there
+        patches = [patch for patch in range(1, side + 1) if side % patch == 0 and 2 / 3 < patch / wanted < 1.5]
+        patch = min(patches, key=lambda patch: abs(patch - wanted), default=usual_patch)
+        sizes = [(preset, side, patch, *frames)]  # type: ignore[list-item]
     fitting, refusal = [], None
     for size in sizes:
         try:

@@ -361,7 +361,7 @@ def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
     for budget in (0.1, 1e7):
         plan = make_plan(TrainSettings(videos, tmp_path, batch_size=8), manifest, report, budget, [])
         sizes.append((plan.model["preset"], plan.model["image_size"]))
-    assert sizes == [("nano", 24), ("base", 224)]
+    assert sizes == [("nano", 48), ("base", 224)]
 
 
 def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
@@ -406,13 +406,13 @@ def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
         return 1e-3, videos.split("train")
 
     monkeypatch.setattr(train_plan, "measure_copies", copies)
-    for of_videos, of_copies, side in ((1e-9, 1e-9, None), (4e-3, 3.5e-3, None), (0.1, 1e-3, 48)):
+    for of_videos, of_copies, side in ((1e-9, 1e-9, None), (4e-3, 3.5e-3, None), (0.1, 1e-3, 72)):
         readings = iter((of_videos, of_copies))
         monkeypatch.setattr(train_plan, "measure_reading", lambda *given, readings=readings: next(readings))
         plan, _ = quick_plan(preset="nano", budget=1000)
         assert plan.copy_side == side
         assert [choice.what for choice in plan.choices].count("small copies") == (side is not None)
-    assert tried == [48, 48]
+    assert tried == [72, 72]
 
 
 def test_copies_of_some_frames_tell_what_copying_takes(videos, tmp_path):
@@ -469,7 +469,7 @@ def test_given_epochs_are_taken_from_the_budget(quick_plan):
     assert beside.finetune_epochs < alone.finetune_epochs == 200
 
 
-@pytest.mark.parametrize("options", [{"image_size": 50}, {"patch_size": 23}, {"num_frames": 15}])
+@pytest.mark.parametrize("options", [{"image_size": 53}, {"patch_size": 23}, {"num_frames": 15}])
 def test_sizes_that_do_not_go_together_are_refused_before_anything_is_written(videos, tmp_path, options):
     with pytest.raises(ValueError, match="divisible"):
         train.train(TrainSettings(videos, tmp_path / "run", **options))
@@ -477,8 +477,9 @@ def test_sizes_that_do_not_go_together_are_refused_before_anything_is_written(vi
 
 
 def test_a_frame_size_of_its_own_keeps_the_rest_of_its_preset(videos, tmp_path):
-    settings = TrainSettings(videos, tmp_path, preset="nano", image_size=32)
-    assert train_plan.candidate_sizes(settings) == [("nano", 32, 4, 16, 4)]
+    for side, patch in ((24, 4), (32, 4), (48, 8), (60, 10)):
+        settings = TrainSettings(videos, tmp_path, preset="nano", image_size=side)
+        assert train_plan.candidate_sizes(settings) == [("nano", side, patch, 16, 4)]
     sizes = train_plan.candidate_sizes(TrainSettings(videos, tmp_path, num_frames=10))
     assert {preset for preset, *_ in sizes} == {"tiny", "small", "base"}
 
@@ -554,7 +555,7 @@ def test_the_model_learns_from_copies_and_is_tested_on_the_videos(videos, tmp_pa
     options = {"preset": "nano", "pretrain_epochs": 2, "finetune_epochs": 1, "device": "cpu", "num_workers": 0}
     settings = TrainSettings(videos, tmp_path / "run", budget="60s", **options)
     result = train.train(settings)
-    assert result.plan.copy_side == 48
+    assert result.plan.copy_side == 72
     assert "copy" in result.seconds
     manifest = read_manifest(tmp_path / "run" / "manifest.csv")
     learnt_from = read_manifest(tmp_path / "run" / "training.csv")
