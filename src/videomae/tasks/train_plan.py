@@ -103,7 +103,7 @@ class TrainPlan:
         fps: frame rate that the stride is counted at; None counts the video's own frames.
         learning_rate: of fine-tuning a given checkpoint; None takes that of the preset.
         layer_decay: of fine-tuning a given checkpoint; None takes the recipe's.
-        mean: of the videos' own pixels, per channel, from 0 to 1; None takes the checkpoint's.
+        mean: of the videos' own pixels, per channel, from 0 to 1; None takes the checkpoint's, or ImageNet's.
         std: their standard deviation.
         copy_side: shorter side of the small copies that are made of the training videos first; None makes none.
     """
@@ -216,7 +216,7 @@ def make_plan(
     if s.init is not None:
         start["learning_rate"], start["layer_decay"], choice = finetuning_rate(config, batch)
         choices.append(choice)
-    else:
+    elif _own_recipes(config):  # measured with such input; tiny models learn from quickstart's videos with ImageNet's
         start["mean"], start["std"] = measure_pixels(videos)
         told = ", ".join(f"{value:.3f}" for value in (*start["mean"], *start["std"]))
         choices.append(Choice("input", told, "mean and deviation of the videos' own pixels, by channel"))

@@ -527,6 +527,7 @@ def test_nano_is_trained_as_its_recipes_say(videos, tmp_path, monkeypatch):
     assert (first.run.batch_size, first.optim.lr, first.run.epochs, first.run.steps) == (4, 2e-3, 2000, None)
     assert first.clips.augmentations_per_clip == 2
     assert first.augment.mean == second.augment.mean == plan.mean
+    assert plan.mean == train_plan.measure_pixels(manifest.split("train"))[0]
     assert second.augment.area == (0.64, 1.0)
     assert second.run.batch_size == len(manifest.split("train")) // 4
     assert second.optim.lr == pytest.approx(1e-3 * (second.run.batch_size / 16) ** 0.5)
