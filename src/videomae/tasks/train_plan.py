@@ -171,9 +171,8 @@ def make_plan(
 ) -> TrainPlan:
     """Choose model, clips and epochs that fit the videos and the budget.
 
-    A short training of the tiny model tells how fast this machine is; the cost of another one is reckoned from its
-    FLOPs, which flatters small machines a little. Some videos are decoded, and one is made small, to tell what that
-    takes.
+    Some steps of training tell how fast this machine is; for a model that takes long this is reckoned from its FLOPs
+    and the speed of a smaller one. Some videos are decoded, and parts of some made small, to tell what that takes.
 
     Args:
         settings: what was asked for.
@@ -216,7 +215,7 @@ def make_plan(
     if s.init is not None:
         start["learning_rate"], start["layer_decay"], choice = finetuning_rate(config, batch)
         choices.append(choice)
-    elif _own_recipes(config):  # measured with such input; tiny models learn from quickstart's videos with ImageNet's
+    elif _own_recipes(config):  # measured with such input; on quickstart's videos it made a tiny model worse
         start["mean"], start["std"] = measure_pixels(videos)
         told = ", ".join(f"{value:.3f}" for value in (*start["mean"], *start["std"]))
         choices.append(Choice("input", told, "mean and deviation of the videos' own pixels, by channel"))
