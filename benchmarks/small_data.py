@@ -1,15 +1,16 @@
 """Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
 
-    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 5] [--jobs 2]
-    python benchmarks/small_data.py seeds DATA --out LONGER --seeds 0 --alone 3 --finetune "--run.epochs 125"
+    python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 5] [--jobs 2] [--choose]
+    python benchmarks/small_data.py seeds DATA --out SHORT --pretrain "--run.steps 8000" --finetune "--run.epochs 30"
     python benchmarks/small_data.py pixels DATA --out WORK
     python benchmarks/small_data.py masks DATA --out WORK
     python benchmarks/small_data.py sources DATA OTHER --out WORK
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
-recipes pretrain-small-data and finetune-small-data); the second form gives the time of pre-training to more
-fine-tuning instead. ``pixels`` classifies small frames as they are, for comparison.
+recipes pretrain-small-data and finetune-small-data; the second form takes less of both). With ``--choose`` it leaves
+the test videos alone, and measures on the last fifth of each class's training videos, which fine-tuning then does not
+see: to choose settings by. ``pixels`` classifies small frames as they are, for comparison.
 ``masks`` compares tube, random and frame masks at equal steps, ``sources`` pre-training on DATA's own videos and on
 OTHER's, both by probes of the features. ``folds`` cross-validates by source (the column "group") with and without
 pre-training on all videos unlabelled. Every run is a run directory of ``videomae pretrain`` and ``videomae finetune``
@@ -24,10 +25,12 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,6 +164,19 @@ class Runs:
         return json.loads(self.videomae("probe", out, "--json", "--c", 0.01))
 
 
+def held_out(manifest: Manifest) -> Manifest:
+    """Return the training videos, of which the last fifth of each class is the split "test"."""
+    of_class = defaultdict(list)
+    for sample in manifest.split("train"):
+        of_class[sample.label].append(sample)
+    rows = []
+    for samples in of_class.values():
+        samples.sort(key=lambda sample: [int(part) for part in re.findall(r"\d+", sample.path)])
+        kept = round(0.8 * len(samples))
+        rows += samples[:kept] + [dataclasses.replace(sample, split="test") for sample in samples[kept:]]
+    return dataclasses.replace(manifest, samples=tuple(rows))
+
+
 def statistics_options(data: Path) -> list[object]:
     """Return the options that normalise the input with the data's own mean and deviation."""
     mean, std = json.loads((data.parent / "statistics.json").read_text())
@@ -228,22 +244,29 @@ def report_probe(title: str, result: dict) -> None:
 
 
 def seeds(runs: Runs, data: Path, options: argparse.Namespace) -> None:
-    cut_blank(data, runs.work / "data")
-    manifest = runs.work / "data" / "manifest.csv"
-    number_alone = max(options.seeds, options.alone)
+    cut = cut_blank(data, runs.work / "data")
+    everything = labelled = runs.work / "data" / "manifest.csv"
+    prefix, number_alone = "", max(options.seeds, options.alone)
+    if options.choose:
+        prefix, labelled = "choose-", runs.work / "data" / "choose.csv"
+        held_out(cut).to_csv(labelled)
 
     def pretrained(seed: int) -> dict:
-        return runs.finetune(f"finetune-{seed}", manifest, seed, runs.pretrain(f"pretrain-{seed}", manifest, seed))
+        model = runs.pretrain(f"pretrain-{seed}", everything, seed)
+        return runs.finetune(f"{prefix}finetune-{seed}", labelled, seed, model)
+
+    def from_scratch(seed: int) -> dict:
+        return runs.finetune(f"{prefix}scratch-{seed}", labelled, seed, None)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         after = [pool.submit(pretrained, seed) for seed in range(options.seeds)]
-        alone = [pool.submit(runs.finetune, f"scratch-{seed}", manifest, seed, None) for seed in range(number_alone)]
+        alone = [pool.submit(from_scratch, seed) for seed in range(number_alone)]
         report("fine-tuning only", [future.result() for future in alone])
         if not after:
             return
         report("pre-training, then fine-tuning", [future.result() for future in after])
     report_difference(*(
-        np.array([list(right_by_path(runs.work / f"{name}-{seed}").values()) for seed in range(number)])
+        np.array([list(right_by_path(runs.work / f"{prefix}{name}-{seed}").values()) for seed in range(number)])
         for name, number in (("scratch", number_alone), ("finetune", options.seeds))
     ))  # fmt: skip
 
@@ -341,6 +364,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=3, help="of both ways; 0 leaves pre-training out")
     parser.add_argument("--alone", type=int, default=0, help="seeds of fine-tuning only, where more are wanted")
+    parser.add_argument("--choose", action="store_true", help="measure on a part of the training videos instead")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--threads", type=int, default=0, help="of each run; by default the cores are shared out")

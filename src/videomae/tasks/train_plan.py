@@ -36,6 +36,7 @@ TRAINING_SHARE = 0.95  # of what checking leaves of the budget; the rest is the 
 FINETUNE_CLIPS = 80_000  # until a small model comes to fit its videos
 FINETUNE_EPOCHS = (30, 200)  # fewest and most for it
 PRETRAIN_CLIPS, PRETRAIN_EPOCHS = 64_000, (30, 1600)  # fewer clips or epochs brought nothing; and the most
+LASTING_PRETRAIN_CLIPS = 160_000  # with which the gain outlasts a long fine-tuning
 MOST_INIT_EPOCHS = 100  # of fine-tuning a checkpoint
 FEWEST_EPOCHS = 2
 BATCH, STEPS_AN_EPOCH = 32, 4
@@ -282,7 +283,7 @@ class _Account:
         left -= finetune * videos * cost.finetune
         affordable, pretrain = max(int(left / (videos * cost.pretrain)), 0), s.pretrain_epochs or 0
         if self.uses_pretraining and s.pretrain_epochs is None:
-            is_enough = is_enough and affordable >= pretraining_needed(videos)
+            is_enough = is_enough and affordable >= pretraining_needed(videos, LASTING_PRETRAIN_CLIPS)
             pretrain = min(affordable, PRETRAIN_EPOCHS[1]) if affordable >= pretraining_needed(videos) else 0
             left -= pretrain * videos * cost.pretrain
         return Spending(
@@ -318,10 +319,10 @@ def finetuning_wanted(videos: int) -> int:
     return min(max(FINETUNE_CLIPS // videos, fewest), most)
 
 
-def pretraining_needed(videos: int) -> int:
-    """Return the epochs below which pre-training does not help."""
+def pretraining_needed(videos: int, clips: int = PRETRAIN_CLIPS) -> int:
+    """Return the epochs of so many clips; by default those below which pre-training does not help."""
     fewest, most = PRETRAIN_EPOCHS
-    return min(max(-(-PRETRAIN_CLIPS // videos), fewest), most)
+    return min(max(-(-clips // videos), fewest), most)
 
 
 def copying_processes(settings: "TrainSettings") -> int:
