@@ -365,8 +365,15 @@ def test_ctrl_c_ends_a_stream_that_has_fallen_silent(classifier, monkeypatch):
     arrived, begin = threading.Event(), time.monotonic()
     monkeypatch.setattr(timeline_module, "stream_frames", lambda source: silent_after(30, arrived))
 
+    call, predicted = BrightModel.__call__, []
+    monkeypatch.setattr(
+        BrightModel, "__call__", lambda model, *given, **named: predicted.append(1) or call(model, *given, **named)
+    )
+
     def interrupt():
         arrived.wait(30)
+        while len(predicted) < 4 and time.monotonic() < begin + 20:
+            time.sleep(0.01)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
 
