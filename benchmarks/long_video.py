@@ -29,7 +29,7 @@ FPS, SECONDS = 16, 4  # of a piece
 EXCERPTS = 12  # of each clip, to train on
 TRAINING = (
     "--model.preset tiny --model.image-size 64 --model.patch-size 16 --model.num-frames 8 --clips.num-workers 0 "
-    "--recipe finetune-small-data --clips.stride 2 --optim.layer-decay 1 --run.batch-size 6 --run.epochs 30"
+    "--recipe finetune-small-data --clips.stride 2 --optim.layer-decay 1 --run.batch-size 6"
 )
 
 Piece = tuple[str, Iterable[np.ndarray]]  # label, frames

@@ -1,14 +1,14 @@
 """Whether pre-training pays on a few hundred videos, from random weights, on a CPU.
 
     python benchmarks/small_data.py seeds DATA --out WORK [--seeds 3] [--alone 5] [--jobs 2] [--choose]
-    python benchmarks/small_data.py seeds DATA --out SHORT --pretrain "--run.steps 8000" --finetune "--run.epochs 30"
+    python benchmarks/small_data.py seeds DATA --out LONG --finetune "--run.epochs 125"
     python benchmarks/small_data.py pixels DATA --out WORK
     python benchmarks/small_data.py masks DATA --out WORK
     python benchmarks/small_data.py sources DATA OTHER --out WORK
     python benchmarks/small_data.py folds DATA --out WORK [--folds 5]
 
 ``seeds`` fine-tunes from random weights, and after pre-training on the training videos, with the same settings (the
-recipes pretrain-small-data and finetune-small-data; the second form takes less of both). With ``--choose`` it leaves
+recipes pretrain-small-data and finetune-small-data; the second form fine-tunes longer). With ``--choose`` it leaves
 the test videos alone, and measures on the last fifth of each class's training videos, which fine-tuning then does not
 see: to choose settings by. ``pixels`` classifies small frames as they are, for comparison.
 ``masks`` compares tube, random and frame masks at equal steps, ``sources`` pre-training on DATA's own videos and on
