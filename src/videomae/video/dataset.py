@@ -6,11 +6,13 @@ number of workers or ranks, nor on whether the run was interrupted. Workers lear
 B videos in a batch · K clips per video · T frames · N tubelets
 """
 
+import atexit
 import csv
 import gc
 import io
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
@@ -279,7 +281,7 @@ def build_loader(
         rank=rank,
         world_size=world_size,
     )
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -294,6 +296,22 @@ def build_loader(
         # The loader draws a seed for its workers, which nothing uses here: keep it off the global generator.
         generator=torch.Generator(),
     )
+    _LOADERS.add(loader)
+    return loader
+
+
+_LOADERS: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End the workers of loaders that are still there when Python ends, such as one in a reference cycle.
+
+    Python itself would send them SIGTERM, which they ignore, and wait for ever.
+    """
+    for loader in list(_LOADERS):
+        if loader._iterator is not None:
+            loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # kept only where there are workers
 
 
 class BadFiles:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -287,3 +289,19 @@ def test_the_meter_tells_waiting_from_working():
     assert 0 < meter.share < 1
     meter.reset()
     assert meter.share == 0
+
+
+def test_python_ends_while_a_loader_with_workers_is_still_there(videos):
+    """As where it lies in a reference cycle: the workers ignore SIGTERM, with which Python ends them."""
+    script = f"""
+from videomae.video.dataset import VideoDataset, build_loader
+from videomae.video.manifest import Sample
+from videomae.video.sampling import ClipSampling
+from pathlib import Path
+file = Path({str(videos.samples[0].file)!r})
+data = VideoDataset([Sample("a", file)] * 4, sampling=ClipSampling(clip_frames=4), training=False)
+kept = build_loader(data, batch_size=2, num_workers=1)
+print(sum(len(batch["index"]) for batch in kept))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
