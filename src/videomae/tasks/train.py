@@ -31,7 +31,15 @@ from videomae.tasks.check import CheckReport, check
 from videomae.tasks.finetune import finetune
 from videomae.tasks.pretrain import pretrain
 from videomae.tasks.runs import ClipSettings, TrainingResult, digest
-from videomae.tasks.train_plan import Choice, TrainPlan, candidate_sizes, copying_processes, make_plan, run_settings
+from videomae.tasks.train_plan import (
+    VIEWS,
+    Choice,
+    TrainPlan,
+    candidate_sizes,
+    copying_processes,
+    make_plan,
+    run_settings,
+)
 from videomae.training.metrics_log import METRICS_NAME
 from videomae.video.manifest import Manifest, linked, read_manifest
 
@@ -458,7 +466,7 @@ def _evaluate(settings: TrainSettings, plan: TrainPlan, manifest: Path, model: P
             data=manifest,
             model=str(model),
             split="test",
-            views="3x1",
+            views=f"{VIEWS}x1",
             allow_missing_classes=True,
             batch_size=24,
             workers=ClipSettings(num_workers=settings.num_workers).workers(1),

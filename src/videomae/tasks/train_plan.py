@@ -9,7 +9,6 @@ import dataclasses
 import os
 import tempfile
 import time
-import weakref
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -183,24 +182,25 @@ def make_plan(
         choices: what was decided so far; what is decided here is added.
     """
     s, videos = settings, manifest.split("train")
-    account = _Account(s, manifest, report, budget)
     stored: Collection[str] = ()
-    if s.init is not None:
-        from videomae.models.weights import open_checkpoint
+    with tempfile.TemporaryDirectory() as folder:
+        account = _Account(s, manifest, report, budget, Path(folder))
+        if s.init is not None:
+            from videomae.models.weights import open_checkpoint
 
-        model: dict[str, Any] = {}
-        checkpoint = open_checkpoint(s.init)
-        config, stored = checkpoint.resolve_config(), checkpoint.config.keys()
-        spending = account.spend(config)
-        choices.append(Choice("model", s.init, "given with --init"))
-    else:
-        size, spending, choice = _choose_size(s, account)
-        config = _config(size, s)
-        model = {
-            "preset": size[0], "image_size": size[1], "patch_size": config.patch_size,
-            "num_frames": config.num_frames, "tubelet_size": size[4],
-        }  # fmt: skip
-        choices.append(choice)
+            model: dict[str, Any] = {}
+            checkpoint = open_checkpoint(s.init)
+            config, stored = checkpoint.resolve_config(), checkpoint.config.keys()
+            spending = account.spend(config)
+            choices.append(Choice("model", s.init, "given with --init"))
+        else:
+            size, spending, choice = _choose_size(s, account)
+            config = _config(size, s)
+            model = {
+                "preset": size[0], "image_size": size[1], "patch_size": config.patch_size,
+                "num_frames": config.num_frames, "tubelet_size": size[4],
+            }  # fmt: skip
+            choices.append(choice)
     rate = f"{1 / spending.cost.finetune:.3g} clips per second, reading alone {1 / spending.cost.reading:.3g}"
     choices.append(Choice("fine-tuning", rate, "measured on this machine and on videos of the data"))
     choices += _told_copies(spending)
@@ -235,9 +235,11 @@ def make_plan(
 
 
 class _Account:
-    """Spends the budget on a model of one size or another."""
+    """Spends the budget on a model of one size or another; keeps copies that it measures in a folder."""
 
-    def __init__(self, settings: "TrainSettings", manifest: Manifest, report: CheckReport, budget: float) -> None:
+    def __init__(
+        self, settings: "TrainSettings", manifest: Manifest, report: CheckReport, budget: float, folder: Path
+    ) -> None:
         self.settings, self.budget = settings, budget
         self.videos, self.num_tested = manifest.split("train"), len(manifest.split("test"))
         self.uses_pretraining = settings.pretrain and settings.init is None and settings.pretrain_epochs != 0
@@ -245,11 +247,17 @@ class _Account:
         facts = {Path(fact.file).resolve(): fact for fact in report.readable}
         self.frames_to_copy = sum(facts[file].num_frames for file in learnt if file in facts)
         self.copying_processes = min(copying_processes(settings), len(learnt))
+        self._folder = folder
         self._rate = 0.0  # FLOPs a second, of the model that was timed last
         self._copies: dict[int, tuple[float, Manifest] | None] = {}
 
     def spend(self, config: VideoMAEConfig) -> Spending:
-        """Return how the budget is spent best: on the videos as they are, or on small copies."""
+        """Return how the budget is spent best: on the videos as they are, or on small copies.
+
+        The model is timed if that takes little, else its speed is taken for that of the one before.
+        """
+        if not self._rate or 4 * MEASURED_BATCH * _flops(config)[1] / self._rate < MEASURED_SECONDS:
+            self._rate = measure_speed(config, self.settings.device)
         as_they_are = self._spend(config, self.videos, None, 0.0)
         videos = len(self.videos)
         clips = (as_they_are.finetune + as_they_are.pretrain) * videos
@@ -257,7 +265,7 @@ class _Account:
             return as_they_are
         side = max(round(COPY_SIDE * min(config.frame_size) / 2) * 2, SMALLEST_COPY)
         if side not in self._copies:
-            self._copies[side] = measure_copies(self.videos, side)
+            self._copies[side] = measure_copies(self.videos, side, self._folder)
         measured = self._copies[side]
         if measured is None:
             return as_they_are
@@ -291,11 +299,9 @@ class _Account:
         )
 
     def _cost(self, config: VideoMAEConfig, read: Manifest) -> Cost:
-        """Return what a clip takes: of this size if that can be timed quickly, else reckoned from one that could."""
+        """Return what a clip takes."""
         s = self.settings
         pretraining, finetuning = _flops(config)
-        if not self._rate or 4 * MEASURED_BATCH * finetuning / self._rate < MEASURED_SECONDS:
-            self._rate = measure_speed(config, s.device)
         reading = measure_reading(read, s, config)
         own = _own_recipes(config)
         repeats = with_recipe(PretrainSettings(Path(), Path()), own[0]).clips.augmentations_per_clip if own else 1
@@ -304,11 +310,10 @@ class _Account:
             # Only beside a GPU do the processes that decode take no time from training.
             return max(flops / self._rate, reading) if decodes_beside(s) else flops / self._rate + reading
 
-        processes = max(ClipSettings(num_workers=s.num_workers).workers(1), 1)
         return Cost(
             finetune=together(finetuning, reading),
             pretrain=together(pretraining, reading / repeats),
-            test=finetuning / 3 / self._rate + reading * (processes if s.num_workers == 0 else 1),
+            test=finetuning / 3 / self._rate + reading,
             reading=reading,
         )
 
@@ -350,7 +355,7 @@ def candidate_sizes(settings: "TrainSettings") -> list[Size]:
         side = s.image_size
         preset, usual_side, usual_patch, *frames = min(known, key=lambda size: abs(size[1] - side))
         wanted = side * usual_patch / usual_side  # as many patches as there
-        patches = [patch for patch in range(1, side + 1) if side % patch == 0 and 2 / 3 < patch / wanted < 1.5]
+        patches = [patch for patch in _divisors(side) if 2 / 3 < patch / wanted < 1.5]
         patch = min(patches, key=lambda patch: abs(patch - wanted), default=usual_patch)
         sizes = [(preset, side, patch, *frames)]  # type: ignore[list-item]
     fitting, refusal = [], None
@@ -493,9 +498,7 @@ def run_settings(
             task.optim.lr *= (batch / task.run.batch_size) ** 0.5
         task.optim.warmup_epochs = min(task.optim.warmup_epochs, epochs / 10)
         task.run.epochs, task.run.steps, task.run.batch_size = epochs, None, batch
-        task.run.per_device_batch = max(
-            part for part in range(1, batch + 1) if batch % part == 0 and part <= (plan.per_device_batch or batch)
-        )
+        task.run.per_device_batch = max(part for part in _divisors(batch) if part <= (plan.per_device_batch or batch))
         task.run.seed, task.run.device, task.run.precision = s.seed, s.device, "auto"
         task.clips.sampling, task.clips.stride, task.clips.fps = plan.sampling, plan.stride, plan.fps
         task.clips.stride_jitter = task.clips.stride_jitter if plan.sampling == "dense" else 0.0
@@ -585,8 +588,7 @@ def fitting_batch(config: VideoMAEConfig, batch_size: int, device: str) -> int:
         label = torch.zeros(1, dtype=torch.int64)
     cost = estimate(model, lambda model: model(clip, labels=label).loss, half=False, ema=False)
     free = FREE_SHARE * free_memory(device)
-    parts = [part for part in range(1, batch_size + 1) if batch_size % part == 0]
-    return max((part for part in parts if cost.memory(part) <= free), default=1)
+    return max((part for part in _divisors(batch_size) if cost.memory(part) <= free), default=1)
 
 
 def free_memory(device: str) -> float:
@@ -663,17 +665,16 @@ def measure_reading(videos: Manifest, settings: "TrainSettings", config: VideoMA
     return sum(times) / len(times) / max(clips.workers(1), 1)
 
 
-def measure_copies(videos: Manifest, side: int) -> tuple[float, Manifest] | None:
+def measure_copies(videos: Manifest, side: int, folder: Path) -> tuple[float, Manifest] | None:
     """Return the seconds that it takes to copy a frame, in one process, and copies of some stretches to read from.
 
-    None means that none of the videos that were tried can be copied.
+    They are written to the folder. None means that none of the videos that were tried can be copied.
     """
     from videomae.tasks.prepare import Encoding, copy_file
 
-    folder = tempfile.TemporaryDirectory()
     samples, seconds, num_frames = [], 0.0, 0
     for i in _spread(len(videos), COPIED_VIDEOS):
-        sample, copy = videos.samples[i], Path(folder.name) / f"{i}.mp4"
+        sample, copy = videos.samples[i], folder / f"{side}-{i}.mp4"
         began = time.perf_counter()
         try:
             num_frames += copy_file(sample.file, copy, Encoding(short_side=side), max_frames=COPIED_FRAMES)
@@ -683,9 +684,7 @@ def measure_copies(videos: Manifest, side: int) -> tuple[float, Manifest] | None
         samples.append(dataclasses.replace(sample, file=copy, start=None, end=None))
     if not samples:
         return None
-    copies = Manifest(tuple(samples), videos.classes, videos.root)
-    weakref.finalize(copies, folder.cleanup)
-    return seconds / num_frames, copies
+    return seconds / num_frames, Manifest(tuple(samples), videos.classes, videos.root)
 
 
 def measure_pixels(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -711,6 +710,10 @@ def measure_pixels(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, ..
     mean, square = np.mean(pixels, axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_DEVIATION)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
+def _divisors(number: int) -> list[int]:
+    return [part for part in range(1, number + 1) if number % part == 0]
 
 
 def _spread(total: int, count: int) -> list[int]:

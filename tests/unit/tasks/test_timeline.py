@@ -373,7 +373,6 @@ def test_ctrl_c_ends_a_stream_that_has_fallen_silent(classifier, monkeypatch, in
     arrived, begin = threading.Event(), time.monotonic()
     monkeypatch.setattr(timeline_module, "stream_frames", lambda source: silent_after(30, arrived))
 
-
     def interrupt():
         arrived.wait(30)
         time.sleep(0.2)

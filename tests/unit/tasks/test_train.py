@@ -367,7 +367,7 @@ def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
 def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
     """A model that trains 1,000 clips a second does not help where a second of decoding comes before each."""
     monkeypatch.setattr(train_plan, "measure_speed", lambda config, device: 1e15)
-    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side: None)
+    monkeypatch.setattr(train_plan, "measure_copies", lambda videos, side, folder: None)
     report = check(videos)
     manifest = split_for_training(report, seed=0)
     epochs = []
@@ -401,7 +401,7 @@ def test_a_gpu_trains_while_videos_are_decoded(quick_plan, monkeypatch):
 def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
     tried = []
 
-    def copies(videos, side):
+    def copies(videos, side, folder):
         tried.append(side)
         return 1e-3, videos.split("train")
 
@@ -417,7 +417,7 @@ def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
 
 def test_copies_of_some_frames_tell_what_copying_takes(videos, tmp_path):
     manifest = split_for_training(check(videos, near_duplicates=False), seed=0).split("train")
-    seconds_a_frame, copies = train_plan.measure_copies(manifest, 16)
+    seconds_a_frame, copies = train_plan.measure_copies(manifest, 16, tmp_path)
     assert len(copies) == train_plan.COPIED_VIDEOS
     with VideoReader(copies.samples[0].file) as reader:
         assert (reader.height, len(reader)) == (16, 16)
