@@ -14,9 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from videomae.video.duplicates import MIN_SIMILARITY, near_duplicates
-from videomae.video.inspect import inspect_videos
-from videomae.video.manifest import read_manifest
+from videomae.data.audit.duplicates import MIN_SIMILARITY, near_duplicates
+from videomae.data.audit.inspect import inspect_videos
+from videomae.data.manifest import read_manifest
 
 # Name: scale, share cut from the start and from the end, every n-th frame, codec, its quality.
 COPIES = {

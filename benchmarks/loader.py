@@ -35,17 +35,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae.tasks.prepare import Encoding, prepare
+from videomae.data.copies import Encoding, prepare
+from videomae.data.dataset import VideoDataset, build_loader
+from videomae.data.manifest import Sample
 from videomae.video import reader as reader_module
 from videomae.video.augment import MultiScaleCrop, PretrainAugmentation, normalize, pretrain_augmentation
-from videomae.video.dataset import VideoDataset, build_loader
-from videomae.video.manifest import Sample
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling, dense_indices
 
 FRAMES, STRIDE, SIZE = 16, 4, 224
 WIDTH, HEIGHT, FPS, SECONDS = 340, 256, 30, 10
-SAMPLING = ClipSampling(clip_frames=FRAMES, stride=STRIDE, fps=FPS)
+SAMPLING = ClipSampling(stride=STRIDE, fps=FPS)
 BASELINE = "decord + PIL"
 
 
@@ -161,7 +161,7 @@ def decode_in_sequence(file: str) -> list[Image.Image]:
 def our_dataset(files: list[Path], **options: Any) -> VideoDataset:
     samples = [Sample(f"{number}/{file.name}", file) for number, file in enumerate(files)]
     transform = pretrain_augmentation(PretrainAugmentation(image_size=SIZE))
-    return VideoDataset(samples, sampling=SAMPLING, training=True, transform=transform, **options)
+    return VideoDataset(samples, sampling=SAMPLING, clip_frames=FRAMES, training=True, transform=transform, **options)
 
 
 def our_batches(loader: DataLoader) -> Iterator[Tensor]:

@@ -28,7 +28,7 @@ from videomae.video.synthetic import MOTIONS, motion_video
 FPS, SECONDS = 16, 4  # of a piece
 EXCERPTS = 12  # of each clip, to train on
 TRAINING = (
-    "--model.preset tiny --model.image-size 64 --model.patch-size 16 --model.num-frames 8 --clips.num-workers 0 "
+    "--model.preset tiny --model.image-size 64 --model.patch-size 16 --model.num-frames 8 --loader.num-workers 0 "
     "--recipe finetune-small-data --clips.stride 2 --optim.layer-decay 1 --run.batch-size 6"
 )
 
@@ -87,8 +87,9 @@ def train_on(files: list[Path], folder: Path, size: int) -> str:
 
 
 def measure(video: Path, model: str, plot: str | None) -> None:
-    from videomae.tasks.predict import VideoClassifier
-    from videomae.tasks.timeline import draw_timeline, read_timeline
+    from videomae.inference.classifier import VideoClassifier
+    from videomae.inference.timeline import read_timeline
+    from videomae.plots.timeline import draw_timeline
 
     timeline = read_timeline(VideoClassifier.from_pretrained(model), video, window=2, stride=1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -37,9 +37,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.settings import with_recipe
-from videomae.tasks.pretrain import PretrainSettings
-from videomae.video.manifest import Manifest, Sample, read_manifest
+from videomae.training.pretraining import PretrainSettings
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import write_video
 
@@ -135,7 +135,7 @@ class Runs:
         out = self.work / name
         if not (out / "model").exists():
             self.videomae(
-                "pretrain", data, "--out", out, "--recipe", "pretrain-small-data", "--clips.num-workers", 0,
+                "pretrain", data, "--out", out, "--recipe", "pretrain-small-data", "--loader.num-workers", 0,
                 *statistics_options(data), "--run.seed", seed, *shlex.split(self.options.pretrain), *extra,
             )  # fmt: skip
         return out / "model"
@@ -146,7 +146,7 @@ class Runs:
         if not (out / "model").exists():
             start = ["--init", init] if init else [*FROM_SCRATCH, *statistics_options(data)]
             self.videomae(
-                "finetune", data, "--out", out, "--recipe", "finetune-small-data", "--clips.num-workers", 0,
+                "finetune", data, "--out", out, "--recipe", "finetune-small-data", "--loader.num-workers", 0,
                 "--run.seed", seed, *start, *shlex.split(self.options.finetune),
             )  # fmt: skip
         result = out / "result.json"

@@ -18,7 +18,7 @@ IMAGES = Path(__file__).parent / "images"
 SECONDS = 6  # of each motion in the long video
 LONGER = (
     "--recipe pretrain-small-data --run.steps 4000 --run.batch-size 8 --clips.stride 1.5 "
-    "--clips.augmentations-per-clip 1 --clips.num-workers 0"
+    "--loader.augmentations-per-clip 1 --loader.num-workers 0"
 )
 
 

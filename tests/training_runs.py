@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from videomae.commands import finetune, pretrain
 from videomae.settings import parse_settings
-from videomae.tasks import finetune, pretrain
 from videomae.video.synthetic import write_motion_videos
 
 # Small enough for a step to take a hundredth of a second.
@@ -29,6 +29,8 @@ decoder_intermediate_size = 16
 
 [clips]
 stride = 2
+
+[loader]
 num_workers = 0
 
 [optim]

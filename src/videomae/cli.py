@@ -8,7 +8,7 @@ from importlib import import_module
 from videomae.config import nearest
 from videomae.errors import VideoMAEError
 
-# Subcommand: its module in videomae.tasks, its settings, and what it is for. A module is imported when it is asked for.
+# Subcommand: its module in videomae.commands, its settings, and its purpose. A module is imported when it is needed.
 COMMANDS = {
     "quickstart": ("quickstart", "QuickstartSettings", "see it work: make videos, train a small model, predict"),
     "train": ("train", "TrainSettings", "from a folder of videos to a trained, measured model and a report"),
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
 
     name, settings_name, _ = COMMANDS[command]
     try:
-        task = import_module(f"videomae.tasks.{name}")
+        task = import_module(f"videomae.commands.{name}")
         settings = parse_settings(getattr(task, settings_name), rest, prog=f"videomae {command}")
         return int(task.main(settings))
     except KeyboardInterrupt:

@@ -13,5 +13,9 @@ class CheckpointError(VideoMAEError):
     """A checkpoint cannot be loaded: not found, not a checkpoint, or its tensors do not fit the model."""
 
 
+class MissingPackageError(VideoMAEError, ImportError):
+    """A package that this feature needs is not installed; the message says which extra brings it."""
+
+
 class DataError(VideoMAEError):
     """A data set cannot be used: a faulty manifest, unknown classes, or too many unreadable videos."""

@@ -38,17 +38,30 @@ def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: st
     """
     import tyro
 
-    fields = dataclasses.fields(settings_type)  # type: ignore[arg-type]
-    recipe = _named_recipe(arguments) if any(field.name == "recipe" for field in fields) else None
-    prints = "--print-config" in arguments and any(field.name == "print_config" for field in fields)
+    names = [field.name for field in dataclasses.fields(settings_type)]  # type: ignore[arg-type]
+    recipe = _named_recipe(arguments) if "recipe" in names else None
+    prints = "--print-config" in arguments and "print_config" in names
     if recipe is None and not prints:
         return tyro.cli(settings_type, args=arguments, prog=prog)
-    required = [field.name for field in fields if not _has_default(field)]
-    default = settings_type(**dict.fromkeys(required, _NOT_GIVEN if prints else tyro.MISSING))
+    default = with_required(settings_type, _NOT_GIVEN if prints else tyro.MISSING)
     default = default if recipe is None else with_recipe(default, recipe)
-    settings = tyro.cli(settings_type, args=arguments, prog=prog, default=default)
-    missing = [name for name in required if getattr(settings, name) == _NOT_GIVEN]
-    return dataclasses.replace(settings, **dict.fromkeys(missing)) if missing else settings  # type: ignore[type-var]
+    return _without(_NOT_GIVEN, tyro.cli(settings_type, args=arguments, prog=prog, default=default))
+
+
+def with_required(settings_type: type[S], value: Any) -> S:
+    """Return settings at their defaults, with ``value`` wherever a setting has none, also in nested ones."""
+    hints = typing.get_type_hints(settings_type)
+    required = {
+        field.name: with_required(hints[field.name], value) if dataclasses.is_dataclass(hints[field.name]) else value
+        for field in dataclasses.fields(settings_type)  # type: ignore[arg-type]
+        if not _has_default(field)
+    }
+    return settings_type(**required)
+
+
+def from_recipe(settings_type: type[S], recipe: str | Path) -> S:
+    """Return the settings of a recipe; what a run needs besides, such as its data, is None."""
+    return with_recipe(with_required(settings_type, None), recipe)
 
 
 def with_recipe(settings: S, recipe: str | Path) -> S:
@@ -161,6 +174,18 @@ def _read_recipe(recipe: str | Path) -> tuple[str, str]:
             f"{', '.join(sorted(known))}"
         )
     return path.read_text(encoding="utf-8"), str(path)
+
+
+def _without(mark: Any, settings: S) -> S:
+    """Return the settings with None in place of a mark."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _without(mark, value)
+        elif value == mark:
+            changes[field.name] = None
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
 def _has_default(field: dataclasses.Field) -> bool:

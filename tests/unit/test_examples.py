@@ -13,8 +13,9 @@ import torch
 
 import videomae
 from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from videomae.tasks.embed import EmbedSettings, embed
-from videomae.tasks.runs import make_processor
+from videomae.data.settings import DataSettings
+from videomae.inference.feature_store import EmbedSettings, embed
+from videomae.training.runs import make_processor
 from videomae.video.synthetic import motion_video, write_video
 
 README = Path(__file__).parents[2] / "README.md"
@@ -55,7 +56,7 @@ def place(tmp_path_factory):
     shutil.copy(place / "videos" / "moving_up" / "000.mp4", place / "clip.mp4")
     shutil.copy(place / "clip.mp4", place / "eating_spaghetti.mp4")
     write_video(place / "long.mp4", motion_video("moving_up", rng=rng, size=32, num_frames=64))
-    embed(EmbedSettings(place / "videos", place / "index", str(place / "run" / "model"), device="cpu"))
+    embed(EmbedSettings(DataSettings(place / "videos"), place / "index", str(place / "run" / "model"), device="cpu"))
     return place
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from videomae.commands import pretrain
 from videomae.settings import builtin_recipes, changed_settings, parse_settings, to_toml, with_recipe
-from videomae.tasks import pretrain
-from videomae.tasks.finetune import FinetuneSettings
-from videomae.tasks.pretrain import PretrainSettings
+from videomae.training.finetuning import FinetuneSettings
+from videomae.training.pretraining import PretrainSettings
 
 TASKS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
 
@@ -28,7 +28,7 @@ def test_the_command_line_goes_before_the_recipe_and_that_before_the_default(tmp
     settings = parse("--recipe", file, "--optim.lr", "0.5")
     assert (settings.optim.lr, settings.optim.weight_decay, settings.optim.warmup_epochs) == (0.5, 0.1, 40)
     assert settings.augment.scales == (1.0, 0.5)
-    assert (settings.data, settings.out) == (Path("videos"), Path("run"))
+    assert (settings.data.path, settings.out) == (Path("videos"), Path("run"))
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_settings_are_printed_without_data_and_out(tmp_path, capsys):
         assert pretrain.main(settings) == 0
         shown = capsys.readouterr().out
         assert "seed = 3" in shown
-        assert "data" not in shown
+        assert "path =" not in shown
         assert "out =" not in shown
         again = parse("--recipe", recipe(tmp_path, shown))
-        assert (again.data, again.run.seed) == (Path("videos"), 3)
+        assert (again.data.path, again.run.seed) == (Path("videos"), 3)
     with pytest.raises(SystemExit):
         parse_settings(PretrainSettings, ["--recipe", "pretrain-tiny"], prog="videomae")
 

@@ -25,7 +25,7 @@ from videomae.errors import CheckpointError, VideoMAEError
 from videomae.training.checkpoint import Checkpoints, RunState
 from videomae.training.metrics_log import MetricsLog, memory_used
 from videomae.training.optim import Ema, build_optimizer
-from videomae.training.plan import Plan
+from videomae.training.schedule import Plan
 from videomae.training.settings import OptimSettings, RunSettings
 
 if TYPE_CHECKING:

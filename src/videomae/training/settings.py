@@ -1,7 +1,112 @@
-"""What every training run can be told: how to optimise, and how to run."""
+"""The settings that all training runs share: data, model, loading, optimisation, and how to run."""
 
 import dataclasses
-from typing import Literal
+import os
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from videomae.data.settings import DataSettings
+
+
+@dataclasses.dataclass
+class TrainingDataSettings(DataSettings):
+    """Which videos there are, and which of them are trained on."""
+
+    train_split: str | None = None
+    """Split to train on; None is "train", or everything where the data has no splits."""
+
+    val_split: str | None = None
+    """Split to validate on while training a classifier; None is "val" where there is one, else no validation."""
+
+
+TrainingData = Annotated[TrainingDataSettings, tyro.conf.arg(name="")]
+
+
+@dataclasses.dataclass
+class ModelSettings:
+    """The model. What is None is as in the preset or, with --init, in the checkpoint."""
+
+    preset: Literal["nano", "tiny", "small", "base", "large", "huge", "giant"] | None = None
+    """Size of a model that starts from random weights; None is base. Not together with --init."""
+
+    image_size: int | None = None
+    """Height and width of a frame, pixels."""
+
+    num_frames: int | None = None
+    """Frames of a clip."""
+
+    patch_size: int | None = None
+    """Height and width of a tubelet, pixels."""
+
+    tubelet_size: int | None = None
+    """Frames of a tubelet."""
+
+    hidden_size: int | None = None
+    """Width of the encoder."""
+
+    num_hidden_layers: int | None = None
+    """Blocks of the encoder."""
+
+    num_attention_heads: int | None = None
+    """Attention heads of the encoder."""
+
+    intermediate_size: int | None = None
+    """Width of the encoder's MLP."""
+
+    decoder_hidden_size: int | None = None
+    """Width of the decoder."""
+
+    decoder_num_hidden_layers: int | None = None
+    """Blocks of the decoder."""
+
+    decoder_num_attention_heads: int | None = None
+    """Attention heads of the decoder."""
+
+    decoder_intermediate_size: int | None = None
+    """Width of the decoder's MLP."""
+
+    norm_pix_loss: bool | None = None
+    """Whether each tubelet's pixels are standardised before they are a target."""
+
+    position_embedding: Literal["rebuild", "interpolate"] | None = None
+    """How the position table is made for another grid than the checkpoint's."""
+
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """Attention kernel."""
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the fields of ``VideoMAEConfig`` that are set here."""
+        fields = dataclasses.asdict(self)
+        del fields["preset"]
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclasses.dataclass
+class LoaderSettings:
+    """How videos are decoded and turned into clips."""
+
+    clips_per_video: int = 1
+    """Different random clips of a video that is opened once."""
+
+    augmentations_per_clip: int = 1
+    """Times that a decoded clip is augmented anew."""
+
+    num_workers: int | None = None
+    """Processes that decode videos, per training process; None takes the processors there are, up to 8."""
+
+    max_unreadable_fraction: float = 0.05
+    """End the run when more than this fraction of the videos cannot be read."""
+
+    backend: str = "pyav"
+    """Decoding library: pyav or torchcodec."""
+
+    def workers(self, num_processes: int) -> int:
+        """Return the number of decoding processes for each of ``num_processes`` training processes."""
+        if self.num_workers is not None:
+            return self.num_workers
+        on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+        return min(8, (os.cpu_count() or 1) // on_this_machine)
 
 
 @dataclasses.dataclass
@@ -117,9 +222,9 @@ class RunSettings:
 FREE_ON_RESUME = frozenset(
     {
         "out",
-        "clips.num_workers",
-        "clips.backend",
-        "clips.max_bad_share",
+        "loader.num_workers",
+        "loader.backend",
+        "loader.max_unreadable_fraction",
         "run.per_device_batch",
         "run.device",
         "run.gradient_checkpointing",

@@ -32,7 +32,7 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from videomae.errors import VideoError
-from videomae.video.torchcodec import TorchCodec
+from videomae.video.backends.torchcodec import TorchCodec
 
 ON_ERROR = ("raise", "truncate")
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error

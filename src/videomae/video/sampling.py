@@ -6,14 +6,17 @@ Random functions take a numpy ``generator``; without one they answer with the mi
 (`sample_frame_indices` keeps the contract of the usage example instead). Strides count frames and may be fractions;
 `ClipSampling` turns a frame rate into one.
 
-N frames in the video · T frames in a clip · V views or windows
+N frames in the video · T frames in a clip · V clips or windows
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from videomae.config import VideoMAEConfig
 
 Indices = NDArray[np.int64]
 
@@ -84,12 +87,12 @@ def uniform_indices(num_frames: int, *, clip_frames: int = 16, generator: Genera
     return _within((np.arange(clip_frames) + place) * (num_frames / clip_frames), num_frames)
 
 
-def multi_view_indices(num_frames: int, *, views: int = 5, clip_frames: int = 16, stride: float = 4) -> Indices:
-    """Spread dense clips evenly over the video, from its first frame to its last (v1's test on K400: 5 views).
+def multi_view_indices(num_frames: int, *, num_clips: int = 5, clip_frames: int = 16, stride: float = 4) -> Indices:
+    """Spread dense clips evenly over the video, from its first frame to its last (v1's test on K400: 5 clips).
 
     Args:
         num_frames: frames in the video, at least 1.
-        views: number of clips; 1 is the middle.
+        num_clips: number of clips; 1 is the middle.
         clip_frames: frames in each.
         stride: frames from one to the next.
 
@@ -97,22 +100,22 @@ def multi_view_indices(num_frames: int, *, views: int = 5, clip_frames: int = 16
         (V, T) frame numbers. Clips start at multiples of the stride; in a short video all are the same.
     """
     room = max(int(np.ceil(num_frames / stride)) - clip_frames, 0)
-    starts = [int(room / 2)] if views == 1 else [int(view * (room / (views - 1))) for view in range(views)]
+    starts = [int(room / 2)] if num_clips == 1 else [int(clip * (room / (num_clips - 1))) for clip in range(num_clips)]
     return _within(stride * np.add.outer(starts, np.arange(clip_frames)), num_frames)
 
 
-def uniform_view_indices(num_frames: int, *, views: int = 2, clip_frames: int = 16) -> Indices:
-    """Take one frame of each segment, each view further on in it (v1's test on SSv2: 2 views, start and middle).
+def uniform_view_indices(num_frames: int, *, num_clips: int = 2, clip_frames: int = 16) -> Indices:
+    """Take one frame of each segment, each clip further on in it (v1's test on SSv2: 2 clips, start and middle).
 
     Args:
         num_frames: frames in the video, at least 1.
-        views: number of clips; 1 is the middle.
+        num_clips: number of clips; 1 is the middle.
         clip_frames: number of segments.
 
     Returns:
         (V, T) frame numbers.
     """
-    places = np.array([0.5]) if views == 1 else np.arange(views) / views
+    places = np.array([0.5]) if num_clips == 1 else np.arange(num_clips) / num_clips
     return _within(np.add.outer(places, np.arange(clip_frames)) * (num_frames / clip_frames), num_frames)
 
 
@@ -176,65 +179,92 @@ def sample_frame_indices(
 
 
 METHODS = ("dense", "uniform", "v1_finetune", "v1_pretrain")
+Method = Literal["dense", "uniform", "v1_finetune", "v1_pretrain"]
 
 
 @dataclass(frozen=True)
 class ClipSampling:
-    """A choice of frames that fits videos of any length and frame rate.
+    """Which frames of a video make a clip, for videos of any length and frame rate.
 
-    Attributes:
-        method: "dense", "uniform", "v1_finetune" or "v1_pretrain", after the functions of this file.
-        clip_frames: frames in a clip.
-        stride: frames from one to the next; not used by "uniform".
-        views: clips of a video in a test.
-        fps: the frame rate that the stride is counted at. A video of another rate gets a longer or shorter stride, so
-            that clips last equally long. None counts the video's own frames, as all published recipes do.
-        jitter: a random clip's stride is drawn up to this share shorter or longer, so that motions are seen slower
-            and faster; 0 keeps it, as all published recipes do. For "dense" only; tests keep the stride.
+    The one record of this choice: a setting of training, a part of a protocol, and what a trained model remembers.
     """
 
-    method: str = "dense"
-    clip_frames: int = 16
-    stride: float = 4
-    views: int = 1
+    method: Method = "dense"
+    """How frames are chosen: dense takes every stride-th from a random start, uniform one of each segment; v1_finetune
+    and v1_pretrain as VideoMAE v1 does."""
+
+    stride: float = 4.0
+    """Frames from one of a clip to the next; not used by uniform."""
+
     fps: float | None = None
+    """Count the stride at this frame rate, whatever the video's own is, so that clips last equally long; None counts
+    the video's own frames, as all published recipes do."""
+
     jitter: float = 0.0
+    """Draw the stride of each training clip up to this fraction shorter or longer; for dense sampling. Tests keep
+    it."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {self.method!r}.")
-        if self.clip_frames < 1 or self.stride <= 0 or self.views < 1:
-            raise ValueError(f"clip_frames, stride and views must be above 0, got {self}.")
+        if self.stride <= 0:
+            raise ValueError(f"stride must be above 0, got {self}.")
         if self.method.startswith("v1") and (self.fps is not None or self.stride != int(self.stride)):
             raise ValueError(f"{self.method!r} knows whole strides of frames only, got {self}. Use 'dense'.")
         if not 0 <= self.jitter < 1 or (self.jitter and self.method != "dense"):
             raise ValueError(f"jitter must lie in [0, 1), and be 0 unless the method is 'dense', got {self}.")
 
-    def __call__(self, num_frames: int, *, video_fps: float, generator: Generator | None = None) -> Indices:
+    @classmethod
+    def of_model(cls, config: VideoMAEConfig, *, stride: float | None = None) -> Self:
+        """Return the sampling that a model was trained with, or with ``stride`` every so many frames of a video."""
+        if stride is not None:
+            return cls(stride=stride)
+        return cls(config.clip_sampling, config.clip_stride, config.clip_fps)  # type: ignore[arg-type]
+
+    def config_fields(self) -> dict[str, Any]:
+        """Return the fields of a configuration by which a trained model remembers this; see `of_model`."""
+        method = "uniform" if self.method == "uniform" else "dense"
+        return {"clip_sampling": method, "clip_stride": float(self.stride), "clip_fps": self.fps}
+
+    def __call__(
+        self,
+        num_frames: int,
+        *,
+        video_fps: float,
+        clip_frames: int = 16,
+        num_clips: int = 1,
+        generator: Generator | None = None,
+    ) -> Indices:
         """Choose frames of one video.
 
         Args:
             num_frames: frames in the video, at least 1.
             video_fps: its frame rate.
-            generator: draws one random clip, for training; None gives the fixed views of a test.
+            clip_frames: frames in a clip.
+            num_clips: clips of the video in a test, spread over its length; 1 is the middle.
+            generator: draws one random clip, for training; None gives the fixed clips of a test.
 
         Returns:
-            (V, T) frame numbers; V is 1 with ``generator``.
+            (num_clips, clip_frames) frame numbers; a single clip with ``generator``.
+
+        Raises:
+            ValueError: if a number is not positive.
         """
+        if clip_frames < 1 or num_clips < 1:
+            raise ValueError(f"clip_frames and num_clips must be at least 1, got {clip_frames} and {num_clips}.")
         stride = self.stride if self.fps is None else self.stride * video_fps / self.fps
-        clip = {"clip_frames": self.clip_frames}
         if generator is None:
             if self.method == "uniform":
-                return uniform_view_indices(num_frames, views=self.views, **clip)
-            return multi_view_indices(num_frames, views=self.views, stride=stride, **clip)
+                return uniform_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames)
+            return multi_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames, stride=stride)
         if self.method == "uniform":
-            return uniform_indices(num_frames, generator=generator, **clip)[None]
+            return uniform_indices(num_frames, clip_frames=clip_frames, generator=generator)[None]
         if self.method == "dense":
             if self.jitter:
                 stride *= 1 + self.jitter * generator.uniform(-1, 1)
-            return dense_indices(num_frames, stride=stride, generator=generator, **clip)[None]
+            return dense_indices(num_frames, clip_frames=clip_frames, stride=stride, generator=generator)[None]
         v1 = v1_finetune_indices if self.method == "v1_finetune" else v1_pretrain_indices
-        return v1(num_frames, stride=int(stride), generator=generator, **clip)[None]
+        return v1(num_frames, clip_frames=clip_frames, stride=int(stride), generator=generator)[None]
 
 
 def _within(positions: NDArray, num_frames: int) -> Indices:

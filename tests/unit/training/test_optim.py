@@ -10,7 +10,7 @@ from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae.training.estimate import Cost
 from videomae.training.optim import Ema, layer_of, parameter_groups
-from videomae.training.plan import Plan
+from videomae.training.schedule import Plan
 from videomae.training.settings import OptimSettings, RunSettings
 
 CONFIG = VideoMAEConfig(

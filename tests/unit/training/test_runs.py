@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from training_runs import run, start, weights, write_data
+from videomae.data.manifest import read_manifest
 from videomae.errors import CheckpointError, DataError, VideoMAEError
 from videomae.models.videomae import VideoMAEForPreTraining
-from videomae.tasks.runs import Unreadable
 from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
+from videomae.training.runs import Unreadable
 from videomae.training.settings import FREE_ON_RESUME
-from videomae.video.manifest import read_manifest
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
 PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
@@ -108,7 +108,7 @@ TELL_ALL = (
 
 def test_sigterm_to_all_processes_of_a_job_saves_too(data, tmp_path):
     """Schedulers tell the decoding processes as well, which must work on until the checkpoint is written."""
-    options = ("--clips.num-workers", "2", "--run.save-every", "100", "--run.epochs", "9")
+    options = ("--loader.num-workers", "2", "--run.save-every", "100", "--run.epochs", "9")
     with pytest.raises(AssertionError, match="stopped by SIGTERM after step 4; the same command goes on"):
         start("pretrain", data, tmp_path / "run", *options, line=TELL_ALL)
     assert list_steps(tmp_path / "run" / "checkpoints") == [4]
@@ -161,7 +161,7 @@ def test_a_path_may_be_spelled_differently_and_move_with_the_run(data, tmp_path,
     run("finetune", Path("b/copy/data"), Path("b/second"), *start_from)
     shutil.copytree("b/copy", "other")
     with pytest.raises(
-        CheckpointError, match=r"data was '.*/a/copy/data', is 'other/data'.*videomae pretrain --recipe"
+        CheckpointError, match=r"data.path was '.*/a/copy/data', is 'other/data'.*videomae pretrain --recipe"
     ):
         run("pretrain", Path("other/data"), Path("b/first"), "--run.steps", "1")
 
@@ -279,7 +279,7 @@ def test_unreadable_videos_are_said_and_listed_at_once_and_stay_listed(data, tmp
     bad, worse = (copy / split / "moving_up" / "moving_up_000.mp4" for split in ("train", "val"))
     bad.write_bytes(b"")
     worse.write_bytes(b"")
-    options = ("--clips.max-bad-share", "0.2", "--run.save-every", "1")
+    options = ("--loader.max-unreadable-fraction", "0.2", "--run.save-every", "1")
     (told,) = start("finetune", copy, tmp_path / "run", *options, line=KILLS["pretrain"])
     assert "moving_up_000.mp4', replaced by others: " in told
     assert told.count("moving_up_000.mp4', counted as wrong in validation: ") == 1
@@ -296,7 +296,7 @@ def test_the_share_of_bad_videos_is_one_of_videos_not_of_repetitions(data, tmp_p
     """Sampling may take a video of a rare class ten times: that makes it no less bad."""
     samples = [*read_manifest(data).split("train")] * 10
     accelerator = types.SimpleNamespace(process_index=0, num_processes=1)
-    unreadable = Unreadable(tmp_path, samples, max_share=0.1, accelerator=accelerator)
+    unreadable = Unreadable(tmp_path, samples, max_fraction=0.1, accelerator=accelerator)
     unreadable.add([(samples[0].path, "broken.")])
     with pytest.raises(DataError, match="2 of 12 videos cannot be read"):
         unreadable.add([(samples[1].path, "broken, too.")])

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from support import shared_dir
+from videomae.data.copies import FAST_TO_DECODE
 from videomae.errors import VideoError
-from videomae.tasks.prepare import FAST_TO_DECODE
 from videomae.video import reader as reader_module
 from videomae.video.reader import VideoReader, read_video_pyav
 from videos import decode_in_sequence, moving_square, write_video

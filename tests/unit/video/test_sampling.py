@@ -29,7 +29,7 @@ def starts(function, num_frames: int, **options) -> set[int]:
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 5, 15, 16, 17, 30, 63, 64, 65, 66, 300])
 def test_every_method_gives_rising_frames_that_the_video_has(method, num_frames):
     for draw in (None, rng(num_frames)):
-        clips = ClipSampling(method=method, views=3)(num_frames, video_fps=25, generator=draw)
+        clips = ClipSampling(method=method)(num_frames, video_fps=25, num_clips=3, generator=draw)
         assert clips.shape == ((3, 16) if draw is None else (1, 16))
         assert clips.dtype == np.int64
         assert clips.min() >= 0
@@ -47,7 +47,7 @@ def test_dense_takes_every_fourth_frame_from_any_start():
 
 def test_a_short_video_repeats_its_last_frame():
     assert dense_indices(10, clip_frames=5).tolist() == [0, 4, 8, 9, 9]
-    assert multi_view_indices(10, views=2, clip_frames=5).tolist() == [[0, 4, 8, 9, 9]] * 2
+    assert multi_view_indices(10, num_clips=2, clip_frames=5).tolist() == [[0, 4, 8, 9, 9]] * 2
     assert sliding_windows(10, clip_frames=5).tolist() == [[0, 4, 8, 9, 9]]
     assert dense_indices(1).tolist() == [0] * 16
 
@@ -92,7 +92,7 @@ def test_the_two_uniform_views_are_v1s(num_frames):
     tick = num_frames / 16
     both = sorted([int(tick / 2 + tick * x) for x in range(16)] + [int(tick * x) for x in range(16)])
     assert uniform_view_indices(num_frames).tolist() == [both[0::2], both[1::2]]
-    assert (uniform_view_indices(num_frames, views=1)[0] == uniform_indices(num_frames)).all()
+    assert (uniform_view_indices(num_frames, num_clips=1)[0] == uniform_indices(num_frames)).all()
 
 
 @pytest.mark.parametrize("num_frames", [64, 65, 100, 250, 300])
@@ -104,8 +104,8 @@ def test_the_five_dense_views_are_v1s(num_frames):
 
 
 def test_one_view_is_the_middle():
-    assert multi_view_indices(300, views=1)[0, 0] == 116
-    assert multi_view_indices(64, views=1)[0, 0] == 0
+    assert multi_view_indices(300, num_clips=1)[0, 0] == 116
+    assert multi_view_indices(64, num_clips=1)[0, 0] == 0
 
 
 def test_sliding_windows_cover_the_video():
@@ -141,11 +141,11 @@ def test_impossible_choices_are_refused():
 
 
 def test_jitter_draws_slower_and_faster_clips_for_training_only():
-    sampling = ClipSampling(clip_frames=4, stride=10, jitter=0.2)
-    spans = [np.ptp(sampling(1000, video_fps=25, generator=rng(seed))) for seed in range(200)]
+    sampling = ClipSampling(stride=10, jitter=0.2)
+    spans = [np.ptp(sampling(1000, video_fps=25, clip_frames=4, generator=rng(seed))) for seed in range(200)]
     assert 24 <= min(spans) < 26
     assert 34 < max(spans) <= 36
-    assert np.ptp(sampling(1000, video_fps=25)) == 30
+    assert np.ptp(sampling(1000, video_fps=25, clip_frames=4)) == 30
 
 
 @pytest.mark.parametrize("settings", [{"jitter": 1.0}, {"jitter": -0.1}, {"method": "uniform", "jitter": 0.1}])

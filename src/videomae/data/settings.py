@@ -1,0 +1,39 @@
+"""Which videos a command reads: the settings that all of them share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Self
+
+import tyro
+
+from videomae.data.manifest import Manifest, read_manifest
+
+
+@dataclasses.dataclass
+class DataSettings:
+    """Which videos there are."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder of videos (with a folder per class, where classes matter), CSV manifest, or official list."""
+
+    format: str = "auto"
+    """How to read DATA: folder, csv, k400, ssv2, ucf101, hmdb51 or v1; auto tells them apart."""
+
+    videos: Path | None = None
+    """Folder of the videos, where DATA is a list and they lie elsewhere."""
+
+    fold: int = 1
+    """Of the official splits of UCF101 and HMDB51: 1, 2 or 3."""
+
+    def read(self) -> Manifest:
+        """Read the list; arguments and errors are those of `read_manifest`."""
+        return read_manifest(self.path, format=self.format, videos=self.videos, fold=self.fold)
+
+    def resolved(self) -> Self:
+        """Return the same with absolute paths, for a process that works in another directory."""
+        videos = None if self.videos is None else self.videos.resolve()
+        return dataclasses.replace(self, path=self.path.resolve(), videos=videos)
+
+
+Data = Annotated[DataSettings, tyro.conf.arg(name="")]
+"""The data of a command: ``DATA --format --videos --fold``, without a prefix."""

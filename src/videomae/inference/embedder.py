@@ -1,0 +1,203 @@
+"""An encoder with its processor: a video in, features out.
+
+R rows of a video: clips, windows, time slots or tubelets · D width
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videomae.data.manifest import Sample
+from videomae.inference.devices import choose_device
+from videomae.inference.protocols import Sampling
+from videomae.video.clips import read_ahead, slide
+from videomae.video.processors import load_processor
+from videomae.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    import torch
+
+    from videomae.models.videomae import VideoMAEModel
+    from videomae.video.processors import VideoMAEImageProcessor
+
+
+# What the encoder's output depends on besides its weights. Those of the classifier and the decoder, and how clips are
+# chosen, are not here.
+ENCODER_FIELDS = (
+    "frame_size",
+    "tubelet_shape",
+    "num_channels",
+    "num_frames",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "qv_bias",
+    "use_mean_pooling",
+    "position_embedding",
+    "position_grid",
+)
+
+Per = Literal["clip", "window", "slot", "token"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """The features of one video.
+
+    Attributes:
+        starts: (R,) second at which each row begins.
+        ends: (R,) the second after it.
+        vectors: (R, D) float32.
+    """
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+
+class VideoEmbedder:
+    """An encoder with its processor: a video in, features out.
+
+        >>> embed = VideoEmbedder.from_pretrained("run/model")
+        >>> embed("clip.mp4").vectors.shape  # of the middle clip
+        (1, 192)
+        >>> windows = embed("long.mp4", per="window", window=2.0, hop=1.0)
+        >>> windows.vectors.shape, windows.starts.tolist()
+        ((3, 192), [0.0, 1.0, 2.0])
+
+    Args:
+        model: the encoder, on the device where it should run.
+        processor: turns frames into its input.
+    """
+
+    def __init__(self, model: "VideoMAEModel", processor: "VideoMAEImageProcessor") -> None:
+        self.model, self.processor = model, processor
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, *, device: str | None = None) -> "VideoEmbedder":
+        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned."""
+        from videomae.models.videomae import VideoMAEModel
+
+        model = VideoMAEModel.from_pretrained(path_or_id).eval().to(choose_device(device))
+        return cls(model, load_processor(path_or_id, model.config))
+
+    def __call__(
+        self,
+        video: str | Path | Sample,
+        *,
+        per: Per = "clip",
+        layer: int = -1,
+        stride: float | None = None,
+        window: float = 2.0,
+        hop: float = 1.0,
+        batch_size: int = 8,
+    ) -> Features:
+        """Return the features of one video.
+
+        Args:
+            video: a file, or a sample of a manifest, whose stretch counts.
+            per: "clip" is the mean over all tokens of the middle clip; "window" likewise for windows that slide over
+                the whole video; "slot" is the mean over each time slot of the middle clip; "token" is every tubelet.
+            layer: -1 is the encoder's output, 0 the input of its first block, k the output of block k.
+            stride: frames from one of the middle clip to the next; by default they are chosen as in the model's
+                training.
+            window: seconds that a window spans.
+            hop: seconds from one window to the next.
+            batch_size: clips that go through the model at once.
+
+        Raises:
+            VideoError: if the video cannot be read.
+            ValueError: for a setting that makes no sense.
+        """
+        self.check(layer, batch_size, window=window, hop=hop)
+        clips = self.clips(video, per, stride=stride, window=window, hop=hop)
+        found = []
+        # A batch at a time, so that pixels do not add up; meanwhile the next one is decoded.
+        for batch in read_ahead(iter(lambda: list(islice(clips, batch_size)), [])):
+            tokens = self.encode([pixels for _, _, pixels in batch], layer)
+            found.append(self.rows([clip[:2] for clip in batch], tokens, per))
+        return Features(
+            *(np.concatenate([getattr(part, name) for part in found]) for name in ("starts", "ends", "vectors"))
+        )
+
+    def rows(self, spans: Sequence[tuple[float, float]], tokens: NDArray[np.float32], per: Per) -> Features:
+        """Turn the tokens of a video's clips, (clips, N, D), into its rows."""
+        if per in ("clip", "window"):
+            starts, ends = (np.array(times, dtype=np.float64) for times in zip(*spans, strict=True))
+            return Features(starts, ends, tokens.mean(axis=1))
+        slots = self.model.config.grid[0]
+        by_slot = tokens[0].reshape(slots, -1, tokens.shape[-1])  # (slots, H/p * W/p, D)
+        edges = np.linspace(*spans[0], slots + 1)
+        if per == "slot":
+            return Features(edges[:-1], edges[1:], by_slot.mean(axis=1))
+        starts, ends = (np.repeat(times, by_slot.shape[1]) for times in (edges[:-1], edges[1:]))
+        return Features(starts, ends, tokens[0])
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the weights, of what the config does with them, and of the processor."""
+        digest = hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True).encode())
+        config = {name: getattr(self.model.config, name) for name in ENCODER_FIELDS}
+        digest.update(json.dumps(config, sort_keys=True).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def clips(
+        self, video: str | Path | Sample, per: Per, *, stride: float | None, window: float, hop: float
+    ) -> Iterator[tuple[float, float, "torch.Tensor"]]:
+        """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
+        sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
+        num_frames = self.model.config.num_frames
+        with VideoReader(sample.file) as reader:
+            times = reader.times
+            stretch = sample.some_frames_of(times)
+            if per == "window":
+                begin = max(float(times[0]), -np.inf if sample.start is None else sample.start)
+                inside = ((time - begin, frame) for time, frame in reader.frames(stretch.start, stretch.stop))
+                for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
+                    yield begin + start, begin + start + window, self._prepare(clip)
+                return
+            sampling = Sampling.of(self.model.config, stride=stride)
+            choice = sampling.choice
+            chosen = stretch.start + sampling.indices(len(stretch), video_fps=reader.fps)[0]
+            frames = reader.frames_at(chosen)
+            if choice.method == "uniform":
+                seconds = len(stretch) / reader.fps / num_frames
+            else:
+                seconds = choice.stride / (choice.fps or reader.fps)
+            end = min(float(times[chosen[-1]]) + seconds, float(times[0]) + reader.duration)
+            yield float(times[chosen[0]]), end, self._prepare(list(frames))
+
+    def _prepare(self, clip: list[Any]) -> "torch.Tensor":
+        return self.processor(clip, return_tensors="pt").pixel_values
+
+    def check(self, layer: int, batch_size: int, *, window: float, hop: float) -> None:
+        """Raise a ValueError for settings that make no sense."""
+        depth = self.model.config.num_hidden_layers
+        if not -1 <= layer <= depth:
+            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {layer}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not (0 < window < np.inf and 0 < hop < np.inf):
+            raise ValueError(f"window and hop must be above 0, got {window} and {hop} seconds")
+
+    def encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
+        """Return the tokens, (clips, N, D), of a layer for clips of (1, T, C, H, W)."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = torch.cat(list(clips)).to(self.model.device, self.model.dtype)
+            outputs = self.model(pixels, output_hidden_states=layer != -1, return_dict=True)
+            tokens = outputs.last_hidden_state if layer == -1 else outputs.hidden_states[layer]
+        return tokens.float().cpu().numpy()

@@ -1,0 +1,96 @@
+"""The page that tells what is wrong with a data set, and the sheets of thumbnails beside it."""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, _by_class
+from videomae.files import atomic_write, write_csv, write_json
+
+SHEET_COLUMNS = 6
+SHOWN_ITEMS = 24
+
+
+def write_check_report(report: CheckReport, folder: str | Path) -> None:
+    """Write report.html, report.json, unreadable.csv and the sheets of thumbnails; files there are replaced."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "report.json", report.to_dict())
+    write_csv(folder / "unreadable.csv", ("path", "reason"), sorted(report.unreadable.items()))
+    with atomic_write(folder / "report.html") as temporary:
+        temporary.write_text(_page(report, _write_sheets(report, folder)), encoding="utf-8", newline="")
+
+
+def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:
+    """Write a picture of thumbnails for each class, and return where it lies, relative to the folder."""
+    from PIL import Image
+
+    width, height, gap = 160, 120, 6
+    places = {}
+    for number, (name, samples) in enumerate(_by_class(report.manifest).items()):
+        jpegs = [report.facts[sample.file].thumbnail for sample in samples if report.facts[sample.file].thumbnail]
+        if not jpegs:
+            continue
+        jpegs = [jpegs[i] for i in np.linspace(0, len(jpegs) - 1, min(SHEET_VIDEOS, len(jpegs))).round().astype(int)]
+        columns = min(SHEET_COLUMNS, len(jpegs))
+        rows = -(-len(jpegs) // columns)
+        sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+        for i, jpeg in enumerate(jpegs):
+            image = Image.open(io.BytesIO(jpeg))
+            image.thumbnail((width, height))
+            left, top = i % columns * (width + gap), i // columns * (height + gap)
+            sheet.paste("#e8eaed", (left, top, left + width, top + height))
+            sheet.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
+        place = f"classes/{number:03}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}.jpg"
+        with atomic_write(folder / place) as temporary:
+            sheet.save(temporary, "JPEG", quality=85)
+        places[name] = place
+    return places
+
+
+def _page(report: CheckReport, sheets: Mapping[str, str]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pictures = {sample.path: report.facts[sample.file].thumbnail for sample in report.manifest}
+    facts = report.readable
+    environment = Environment(
+        loader=PackageLoader("videomae.plots"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["picture"] = lambda path: _data_uri(pictures.get(path, b""))
+    return environment.get_template("check.html").render(
+        report=report,
+        summary=report.summary,
+        sheets=sheets,
+        largest=max((sum(row.values()) for row in report.counts.values()), default=1),
+        charts={
+            "Duration, seconds": _histogram([fact.duration for fact in facts]),
+            "Frames": _histogram([fact.num_frames for fact in facts]),
+            "Frames per second": _top(report.summary["rates"]),
+            "Size, pixels": _top(report.summary["sizes"]),
+            "Codec": _top(report.summary["codecs"]),
+            "Pixel format": _top(report.summary["pixel_formats"]),
+        },
+        shown_items=SHOWN_ITEMS,
+    )
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else ""
+
+
+def _histogram(values: Sequence[float], bins: int = 10) -> list[tuple[str, int]]:
+    """Count values in equal steps; a single step where all are about the same."""
+    if not values or max(values) - min(values) < 1e-3 * max(values):
+        return [(f"{values[0]:.4g}", len(values))] if values else []
+    counts, edges = np.histogram(values, bins)
+    return [(f"{a:.3g} to {b:.3g}", int(n)) for a, b, n in zip(edges, edges[1:], counts, strict=False)]
+
+
+def _top(frequencies: Mapping[str, int], most: int = 8) -> list[tuple[str, int]]:
+    rows = list(frequencies.items())
+    rest = sum(count for _, count in rows[most:])
+    return rows[:most] + ([(f"{len(rows) - most} others", rest)] if rest else [])

@@ -1,0 +1,105 @@
+"""Timelines as pictures: scores and events over the time, and the video with its events drawn on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from videomae.files import atomic_write
+from videomae.inference.timeline import Event, Timeline
+from videomae.plots.style import plain
+from videomae.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN_CLASSES = 6
+READABLE_WIDTH = 320
+COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
+
+
+def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
+    """Return a picture of the scores over the time, and of the events below."""
+    from matplotlib.figure import Figure
+
+    scores = np.stack([window.scores for window in timeline.windows])
+    of_events = {event.label: event.end - event.start for event in timeline.events}
+    by_score = scores.max(axis=0)
+    order = sorted(range(len(timeline.classes)), key=lambda i: (timeline.classes[i] not in of_events, -by_score[i]))
+    shown = order[:SHOWN_CLASSES]
+    middles = [(window.start + window.end) / 2 for window in timeline.windows]
+    figure = Figure(figsize=(10, 2.6 + 0.28 * len(shown)), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 0.5 + 0.35 * len(shown)])
+    for row, label in enumerate(shown):
+        name, colour = timeline.classes[label], COLOURS[row % len(COLOURS)]
+        above.plot(middles, scores[:, label], color=colour, linewidth=1.4, label=plain(name))
+        above.fill_between(middles, scores[:, label], color=colour, alpha=0.12)
+        for event in (event for event in timeline.events if event.label == name):
+            below.barh(row, event.end - event.start, left=event.start, height=0.6, color=colour)
+    above.set_ylim(0, 1.02)
+    above.set_ylabel("score")
+    above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    below.set_yticks(range(len(shown)), [plain(timeline.classes[label]) for label in shown], fontsize=8)
+    below.set_ylim(len(shown) - 0.5, -0.5)
+    below.set_xlim(0, timeline.windows[-1].end)
+    left_out = len(of_events.keys() - {timeline.classes[label] for label in shown})
+    below.set_xlabel("seconds" + (f" ({left_out} more classes have events)" if left_out else ""))
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        above.set_title(plain(title), fontsize=10, loc="left")
+    return figure
+
+
+def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> None:
+    """Write a video again with the labels of its events and a bar of their scores drawn on it (H.264, no sound).
+
+    The video is decoded a second time, as an event is known only at its end; memory does not grow with the length.
+
+    Args:
+        source: the file that the timeline is of.
+        timeline: what to draw.
+        path: of the video to write.
+    """
+    from fractions import Fraction
+
+    import av
+    from PIL import Image, ImageDraw, ImageFont
+
+    with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
+        enlarged = -(-READABLE_WIDTH // reader.width)  # so that a label fits into a small picture
+        width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
+        size = max(height // 18, 12)
+        font = ImageFont.load_default(size)
+        with av.open(str(temporary), "w", format="mp4") as container:
+            rate = Fraction(reader.fps).limit_denominator(1001)
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "23"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 90000)
+            start = float(reader.times[0])
+            for stamp, frame in reader:
+                time = stamp - start  # the timeline counts from the first frame
+                picture = Image.fromarray(frame)
+                if enlarged > 1:
+                    picture = picture.resize((picture.width * enlarged, picture.height * enlarged))
+                picture = picture.crop((0, 0, width, height))
+                pen = ImageDraw.Draw(picture, "RGBA")
+                top = 6
+                for event in timeline.events:
+                    if event.start <= time < event.end:
+                        _draw_label(pen, (6, top), event, COLOURS[timeline.classes.index(event.label) % 6], font)
+                        top += round(size * 1.9)
+                pen.rectangle((0, height - 4, width * time / max(timeline.windows[-1].end, 1e-9), height), fill="#fff9")
+                packed = av.VideoFrame.from_image(picture)
+                packed.pts, packed.time_base = round(time * 90000), Fraction(1, 90000)
+                container.mux(stream.encode(packed))
+            container.mux(stream.encode())
+
+
+def _draw_label(pen: Any, corner: tuple[int, int], event: Event, colour: str, font: Any) -> None:
+    x, y = corner
+    text = f"{event.label}  {event.score:.0%}"
+    _, _, right, bottom = pen.textbbox((x + 6, y + 3), text, font=font)
+    pen.rectangle((x, y, right + 6, bottom + 7), fill="#000a")
+    pen.rectangle((x, bottom + 4, x + (right + 6 - x) * event.score, bottom + 7), fill=colour)
+    pen.text((x + 6, y + 3), text, font=font, fill="white")

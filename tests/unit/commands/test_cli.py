@@ -1,0 +1,89 @@
+import json
+
+import pytest
+import torch
+
+from videomae import VideoMAEConfig, VideoMAEForVideoClassification, cli
+from videomae.video.synthetic import write_motion_videos
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve small videos, a file that is none, and a model."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_motion_videos(folder / "videos", per_class=2, size=32, num_frames=12)
+    (folder / "videos" / "text.mp4").write_text("not a video")
+    torch.manual_seed(0)
+    config = VideoMAEConfig.preset("tiny", image_size=32, num_frames=4, num_labels=3, num_hidden_layers=1)
+    VideoMAEForVideoClassification(config).save_pretrained(folder / "model")
+    return folder
+
+
+def test_help_lists_every_command(capsys):
+    for arguments in ([], ["--help"]):
+        assert cli.run(arguments) == 0
+        out = capsys.readouterr().out
+        assert all(command in out for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.run([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: videomae {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(capsys):
+    assert cli.run(["predcit"]) == 2
+    assert "did you mean 'predict'?" in capsys.readouterr().err
+
+
+def test_predict_prints_an_object_per_video_and_reports_the_bad_one(folder, capsys):
+    code = cli.run(["predict", str(folder / "videos"), "--model", str(folder / "model"), "--json", "--top-k", "2"])
+    results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 1
+    assert len(results) == 13
+    bad = [result for result in results if result["error"]]
+    assert [result["path"].rsplit("/")[-1] for result in bad] == ["text.mp4"]
+    assert all(len(result["predictions"]) == 2 for result in results if not result["error"])
+
+
+def test_predict_prints_a_table_for_people(folder, capsys):
+    video = next((folder / "videos").rglob("moving_up*.mp4"))
+    assert cli.run(["predict", str(video), "--model", str(folder / "model")]) == 0
+    out = capsys.readouterr().out
+    assert "LABEL_2" in out
+    assert "score" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict"], "name at least one video"),
+        (["predict", "x.mp4", "--model", "./nowhere"], "no folder or file './nowhere'"),
+        (["predict", "x.mp4", "--views", "3"], "views must be CLIPSxCROPS"),
+        (["convert", "./nowhere.pth", "out"], "no folder or file './nowhere.pth'"),
+    ],
+)
+def test_what_cannot_run_is_one_line_and_exit_code_2(arguments, message, folder, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("videomae.inference.classifier.DEFAULT_MODEL", str(folder / "model"))
+    if arguments[:1] == ["predict"] and "--model" not in arguments:
+        arguments = [*arguments, "--model", str(folder / "model")]
+    assert cli.run(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_folder_is_refused(folder, tmp_path, capsys):
+    assert cli.run(["predict", str(tmp_path), "--model", str(folder / "model")]) == 2
+    assert "holds no videos" in capsys.readouterr().err
+
+
+def test_convert_tells_what_it_matched(folder, tmp_path, capsys):
+    assert cli.run(["convert", str(folder / "model"), str(tmp_path / "v1.pth"), "--to", "v1"]) == 0
+    out = capsys.readouterr().out
+    assert "Hugging Face, classification" in out
+    assert "videomae.blocks: 13 tensors, all matched" in out

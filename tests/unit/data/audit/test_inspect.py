@@ -1,0 +1,201 @@
+"""Facts of single files, and processes that survive what the files do to them."""
+
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from support import shared_dir
+from videomae.data.audit import inspect
+from videomae.data.audit.inspect import VideoFacts, inspect_video, inspect_videos
+from videos import moving_square, write_video
+
+# What sets each of these apart; all others must not have it.
+ODD_CLIPS = {
+    "zero_bytes.webm": {"problem": "empty"},
+    "audio_only.mp3": {"problem": "no-video"},
+    "corrupted_28_of_50.mp4": {"num_frames": 28, "stated_frames": 50},
+    "header_444_decodes_68.avi": {"num_frames": 68, "stated_frames": 444, "is_variable_rate": True},
+    "no_duration.webm": {"stated_duration": None, "has_alpha": True, "black_share": 1.0},
+    "nonmonotonic_pts.mp4": {"is_ordered": False},
+    "variable_rate.mp4": {"is_variable_rate": True},
+    "pendulum.gif": {"is_variable_rate": True, "has_alpha": True},
+    "alpha.webm": {"has_alpha": True},
+    "h264_10bit.mp4": {"bits": 10},
+    "hevc_10bit.mp4": {"bits": 10},
+    "rotation_90.mov": {"rotation": 90},
+    "rotation_180.mov": {"rotation": 180},
+    "rotation_270.mov": {"rotation": 270},
+    "one_pixel.mp4": {"width": 1, "height": 1},
+    "tiny_4_frames_unordered.mov": {"num_frames": 4, "width": 50},
+    "arm_wrestling_340x256.mp4": {"pixel_aspect": 64 / 51},
+    "av1.mkv": {"codec": "av1"},
+}
+PLAIN_CLIPS = ["eating_spaghetti.mp4", "flipping_a_pancake.mkv", "goat_mpeg4.mp4", "rate_29_97.mp4", "rotation_0.mov"]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "video.mp4", moving_square(30))
+
+
+def test_a_sound_video_is_described(video: Path):
+    facts = inspect_video(video, thumbnail=True)
+    assert (facts.problem, facts.damage, facts.is_ordered, facts.is_variable_rate) == (None, None, True, False)
+    assert (facts.width, facts.height, facts.num_frames, facts.stated_frames) == (96, 64, 30, 30)
+    assert facts.fps == pytest.approx(25)
+    assert facts.duration == facts.stated_duration == pytest.approx(1.2)
+    assert (facts.codec, facts.pixel_format, facts.bits, facts.pixel_aspect) == ("h264", "yuv420p", 8, 1.0)
+    assert facts.blank_share == facts.black_share == 0
+    assert facts.still_share < 0.2
+    assert facts.fingerprint.shape == (10, 8, 8)
+    assert facts.thumbnail.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [("a.mp4", b"", "empty"), ("b.mp4", b"not a video" * 50, "unreadable"), ("c.mp4", None, "missing")],
+)
+def test_what_is_no_video_has_a_problem_and_a_reason(tmp_path: Path, name: str, content: bytes | None, problem: str):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    facts = inspect_video(tmp_path / name)
+    assert facts.problem == problem
+    assert name in (facts.reason or "")
+
+
+def test_a_folder_with_the_name_of_a_video_is_missing(tmp_path: Path):
+    assert inspect_video(tmp_path).problem == "missing"
+
+
+def test_a_file_that_was_cut_off_tells_how_much_is_left(tmp_path: Path):
+    whole = write_video(tmp_path / "whole.mkv", moving_square(60, seed=1), gop=6)
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    facts = inspect_video(cut)
+    assert facts.problem is None
+    assert facts.stated_duration is not None
+    assert 0 < facts.duration < 0.7 * facts.stated_duration
+
+
+def test_any_damaged_file_gives_facts(video: Path, tmp_path: Path):
+    content = video.read_bytes()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        broken = bytearray(content[: int(rng.integers(1, len(content)))] if seed % 2 else content)
+        for place in rng.integers(len(broken), size=5):
+            broken[place] ^= 0xFF
+        file = tmp_path / f"{seed}.mp4"
+        file.write_bytes(broken)
+        facts = inspect_video(file)
+        assert facts.problem or facts.num_frames
+
+
+def test_black_plain_and_frozen_videos_are_told_apart(tmp_path: Path):
+    noisy = moving_square(30)
+    black = np.random.default_rng(0).integers(0, 16, noisy.shape, dtype=np.uint8)
+    plain = np.full_like(noisy, 128)
+    frozen = np.repeat(noisy[:1], 30, 0)
+    shares = {}
+    for name, frames in {"black": black, "plain": plain, "frozen": frozen}.items():
+        facts = inspect_video(write_video(tmp_path / f"{name}.mp4", frames))
+        shares[name] = facts.black_share, facts.blank_share, facts.still_share
+    assert shares == {"black": (1, 1, 1), "plain": (0, 1, 1), "frozen": (0, 0, 1)}
+
+
+def test_equal_frames_have_one_content_whatever_the_container(video: Path, tmp_path: Path):
+    copy = tmp_path / "copy.mkv"
+    with av.open(str(video)) as old, av.open(str(copy), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    other = write_video(tmp_path / "other.mp4", moving_square(30, seed=1))
+    a, b, c = (inspect_video(file) for file in (video, copy, other))
+    assert a.digest != b.digest
+    assert a.content == b.content != c.content
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv444p"])
+def test_content_does_not_depend_on_the_padding_of_rows(tmp_path: Path, pixel_format: str):
+    frames = moving_square(8, height=50, width=70)
+    # One file, decoded anew: at this width two encodings of the same frames may differ.
+    file = write_video(tmp_path / "odd.mp4", frames, pixel_format=pixel_format)
+    assert len({inspect_video(file).content for _ in range(5)}) == 1
+
+
+def test_a_turned_copy_has_the_fingerprint_of_the_upright_one(tmp_path: Path):
+    frames = moving_square(16, height=64, width=64)
+    turned = np.rot90(frames, axes=(1, 2))
+    upright = inspect_video(write_video(tmp_path / "a.mp4", frames))
+    flagged = inspect_video(write_video(tmp_path / "b.mp4", turned, rotation=90))
+    assert np.abs(upright.fingerprint - flagged.fingerprint).max() < 5
+
+
+@pytest.mark.parametrize("name", ODD_CLIPS)
+def test_what_is_odd_about_a_clip_is_found(name: str):
+    facts = inspect_video(shared_dir("clips") / name)
+    assert {field: getattr(facts, field) for field in ODD_CLIPS[name]} == pytest.approx(ODD_CLIPS[name])
+    assert (facts.damage is not None) == (name == "corrupted_28_of_50.mp4")
+
+
+@pytest.mark.parametrize("name", PLAIN_CLIPS)
+def test_nothing_odd_is_found_where_nothing_is(name: str):
+    facts = inspect_video(shared_dir("clips") / name)
+    defaults = VideoFacts("")
+    for field in ("problem", "damage", "bits", "has_alpha", "rotation", "pixel_aspect", "is_ordered"):
+        assert getattr(facts, field) == getattr(defaults, field)
+    assert not facts.is_variable_rate
+
+
+def test_many_files_come_in_order_from_processes(video: Path, tmp_path: Path):
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    files = [video, empty, tmp_path / "gone.mp4", video]
+    facts = list(inspect_videos(files, workers=2, thumbnails={video}))
+    assert [Path(fact.file) for fact in facts] == files
+    assert [fact.problem for fact in facts] == [None, "empty", "missing", None]
+    assert facts[0] == inspect_video(video, thumbnail=True)
+    assert facts[0].fingerprint.shape == (10, 8, 8)
+
+
+MISCHIEF = """
+import os, time
+from videomae.data.audit import inspect
+look = inspect.inspect_video
+def inspect_video(file, thumbnail):
+    if "crash" in file.name:
+        os.kill(os.getpid(), 9)
+    if "hang" in file.name:
+        time.sleep(60)
+    if "bug" in file.name:
+        raise KeyError("a bug")
+    print("a library that prints", flush=True)
+    return look(file, thumbnail=thumbnail)
+inspect.inspect_video = inspect_video
+inspect._serve()
+"""
+
+
+def test_a_crash_and_a_hang_cost_one_file_each(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspect, "_PROGRAM", MISCHIEF)
+    files = [shutil.copy(video, tmp_path / f"{name}.mp4") for name in ("crash", "a", "hang", "b", "bug", "c")]
+    facts = list(inspect_videos(files, workers=1, timeout=2))
+    assert [fact.problem for fact in facts] == ["crashed", None, "timed-out", None, "unreadable", None]
+    assert "a bug" in (facts[4].reason or "")
+
+
+def test_processes_that_cannot_start_are_an_error(video: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise every file would be said to crash the decoder."""
+    monkeypatch.setattr(inspect, "_PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match="cannot import"):
+        list(inspect_videos([video]))
+
+
+def test_stopping_early_ends_the_processes(video: Path):
+    looks = inspect_videos([video] * 50, workers=2)
+    next(looks)
+    looks.close()

@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+import torch
+
+from videomae import (
+    CheckpointError,
+    VideoClassifier,
+    VideoError,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    VideoReader,
+)
+from videomae.inference.devices import choose_device
+from videomae.inference.protocols import Sampling
+from videomae.video.synthetic import motion_video, write_video
+
+CONFIG = VideoMAEConfig.preset("tiny", image_size=32, num_frames=4, num_labels=6, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    torch.manual_seed(0)
+    model = VideoMAEForVideoClassification(CONFIG)
+    torch.nn.init.normal_(model.classifier.weight)
+    model.save_pretrained(folder / "model")
+    model.save_pretrained(folder / "v1.pth", family="v1")
+    processor = VideoMAEImageProcessor(size=32, crop_size=32, image_mean=[0.4, 0.5, 0.6])
+    processor.save_pretrained(folder / "model")
+    frames = motion_video("moving_left", rng=np.random.default_rng(0), num_frames=40, size=64)
+    write_video(folder / "wide.mp4", np.concatenate([frames, frames], axis=2))
+    return folder
+
+
+def by_hand(place, rows, lefts):
+    """The mean of the softmax over clips and crops, done step by step."""
+    model = VideoMAEForVideoClassification.from_pretrained(place / "model")
+    processor = VideoMAEImageProcessor.from_pretrained(place / "model")
+    scores = []
+    with VideoReader(place / "wide.mp4") as reader, torch.no_grad():
+        for row in rows:
+            whole = processor(list(reader.frames_at(row)), do_center_crop=False, return_tensors="pt").pixel_values
+            assert whole.shape[-2:] == (32, 64)
+            scores += [model(whole[..., left : left + 32]).logits.softmax(-1)[0] for left in lefts]
+    return torch.stack(scores).mean(0)
+
+
+@pytest.mark.parametrize(("views", "lefts"), [("1x1", [16]), ("2x1", [16]), ("1x3", [0, 16, 32]), ("3x2", [0, 32])])
+def test_scores_are_the_mean_of_the_softmax_over_the_views(place, views, lefts):
+    rows = Sampling.of(CONFIG, views=views).indices(40, video_fps=16)
+    expected = by_hand(place, rows, lefts)
+    predictions = VideoClassifier.from_pretrained(place / "model", device="cpu")(
+        place / "wide.mp4", top_k=6, views=views
+    )
+    assert sum(prediction.score for prediction in predictions) == pytest.approx(1.0)
+    scores = torch.tensor([prediction.score for prediction in predictions])
+    torch.testing.assert_close(scores, expected.sort(descending=True).values)
+    assert predictions[0].label == f"LABEL_{int(expected.argmax())}"
+
+
+def test_one_view_is_the_middle_clip():
+    rows = Sampling.of(CONFIG).indices(101, video_fps=25)
+    assert rows.shape == (1, 4)
+    assert abs(rows.mean() - 50) <= 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "stride", "expected"),
+    [
+        ({}, None, [12, 16, 20, 24]),
+        ({"clip_stride": 2.5}, None, [15, 17, 20, 22]),
+        ({"clip_stride": 2.0, "clip_fps": 8.0}, None, [12, 16, 20, 24]),
+        ({"clip_sampling": "uniform"}, None, [5, 15, 25, 35]),
+        ({"clip_sampling": "uniform", "clip_fps": 8.0}, 3, [14, 17, 20, 23]),
+    ],
+)
+def test_frames_are_chosen_as_in_training_unless_a_stride_is_given(fields, stride, expected):
+    config = CONFIG.replace(**fields)
+    rows = Sampling.of(VideoMAEConfig.from_dict(config.to_dict()), stride=stride).indices(40, video_fps=16)
+    np.testing.assert_allclose(rows, [expected], atol=1)
+
+
+def test_frames_in_memory_give_what_the_file_gives(place):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    with VideoReader(place / "wide.mp4") as reader:
+        frames = reader.frames_at(range(40))
+    assert classifier(frames) == classifier(place / "wide.mp4") == classifier(list(frames))
+
+
+def test_a_file_of_weights_alone_is_processed_with_imagenets_statistics(place):
+    classifier = VideoClassifier.from_pretrained(place / "v1.pth", device="cpu", image_size=32, num_frames=4)
+    assert classifier.processor.image_mean == (0.485, 0.456, 0.406)
+    assert classifier.processor.crop_size == {"height": 32, "width": 32}
+    assert len(classifier(place / "wide.mp4", top_k=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"views": "5"}, "views must be"), ({"views": "0x1"}, "views must be"), ({"top_k": 0}, "top_k must be"),
+     ({"stride": 0}, "stride")],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(place, options, message):
+    with pytest.raises(ValueError, match=message):
+        VideoClassifier.from_pretrained(place / "model", device="cpu")(place / "wide.mp4", **options)
+
+
+def test_several_clips_or_one_frame_are_not_a_video(place):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    for shape in [(2, 8, 32, 32, 3), (32, 32, 3)]:
+        with pytest.raises(ValueError, match="a list of frames or an array of 4 axes"):
+            classifier(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("content", ['{"image_processor_type": "ViTImageProcessor"}', '{"image_mean": [0.5,'])
+def test_a_bad_processor_file_is_an_error_and_not_replaced(place, content, tmp_path):
+    VideoMAEForVideoClassification(CONFIG).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"ViTImageProcessor|as JSON"):
+        VideoClassifier.from_pretrained(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(place, device):
+    with pytest.raises(ValueError, match="is not to be had here"):
+        VideoClassifier.from_pretrained(place / "model", device=device)
+
+
+def test_a_checkpoint_without_classifier_is_refused(place, tmp_path):
+    VideoMAEForPreTraining(CONFIG).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="for pretraining, it has no classifier: fine-tune it first"):
+        VideoClassifier.from_pretrained(tmp_path)
+
+
+def test_an_unreadable_file_is_a_video_error(place, tmp_path):
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(VideoError, match=r"text\.mp4"):
+        VideoClassifier.from_pretrained(place / "model", device="cpu")(tmp_path / "text.mp4")
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # where there are as many GPUs
+    assert str(choose_device(None)) == str(choose_device("cuda")) == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert str(choose_device(None)) == str(choose_device("cuda")) == "cuda:3"
+    assert str(choose_device("cuda:1")) == "cuda:1"
+    assert str(choose_device("cpu")) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None).type != "cuda"

@@ -1,0 +1,203 @@
+"""Fine-tuning learns classes from any start, and the classes travel with the model."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from training_runs import run, settings, weights, write_data
+from videomae.commands import finetune as command
+from videomae.data.manifest import Manifest, Sample, read_manifest
+from videomae.errors import DataError
+from videomae.models.videomae import VideoMAEForVideoClassification
+from videomae.models.weights import open_checkpoint
+from videomae.training import finetuning as finetune
+from videomae.training.metrics_log import read_metrics
+from videomae.training.runs import build_eval_loader
+from videomae.training.settings import TrainingDataSettings
+from videomae.video.synthetic import MOTIONS
+
+CLASSES = sorted(MOTIONS)
+FROZEN = ("--optim.lr", "0", "--optim.min-lr", "0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("finetune"))
+
+
+@pytest.fixture(scope="module")
+def pretrained(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("pretrained") / "run"
+    run("pretrain", data, out, "--run.steps", "2")
+    return str(out / "model")
+
+
+def options(data, *more: str) -> tuple[str, ...]:
+    """The options of a run that takes its sizes from --init."""
+    sizes = settings("finetune", data, "x").model.overrides()
+    return (*(f"--model.{name.replace('_', '-')}=None" for name in sizes), *more)
+
+
+def test_a_pretrained_encoder_gets_a_small_classifier_that_pools_by_mean(data, pretrained, tmp_path):
+    result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, *FROZEN))
+    model = VideoMAEForVideoClassification.from_pretrained(result.model)
+    assert model.config.use_mean_pooling
+    assert model.config.clip_stride == 2
+    assert list(model.config.id2label.values()) == CLASSES
+    assert 0 < model.classifier.weight.abs().max() < 1e-3 * 0.1
+    before = open_checkpoint(pretrained).tensors
+    assert torch.equal(before["videomae.blocks.0.mlp.fc1.weight"], model.videomae.blocks[0].mlp.fc1.weight)
+    figures = [line for line in read_metrics(tmp_path) if "val_top1" in line]
+    assert [line["step"] for line in figures] == [3, 6]
+    assert result.best_score == pytest.approx(1 / 6)
+
+
+PLAIN = """
+    --augment.randaugment-ops 0 --augment.area 1 1 --augment.erasing 0 --augment.mixup 0 --augment.cutmix 0
+    --augment.label-smoothing 0 --head.drop-path 0 --head.init-scale 1 --optim.layer-decay 1
+"""
+
+
+def test_from_random_weights_it_learns_its_training_videos(data, tmp_path):
+    long = "--val-split train --run.epochs 60 --run.validate-every 20"
+    assert run("finetune", data, tmp_path, *PLAIN.split(), *long.split()).best_score > 0.5
+
+
+def test_a_finetuned_model_keeps_its_classifier_for_the_same_classes_only(data, tmp_path):
+    first = run("finetune", data, tmp_path / "first", "--run.steps", "2")
+    again = options(data, "--init", str(first.model), *FROZEN, "--run.steps", "1")
+    kept = run("finetune", data, tmp_path / "kept", *again)
+    assert torch.equal(
+        weights(tmp_path / "kept")["classifier.weight"], weights(tmp_path / "first")["classifier.weight"]
+    )
+    assert kept.best_score == first.best_score
+    files = [sample.path for sample in read_manifest(data)][:8]
+    table = "".join(f"{file},{'ab'[i % 2]}\n" for i, file in enumerate(files))
+    (data / "two.csv").write_text(f"path,label\n{table}")
+    chosen = settings("finetune", data, tmp_path / "other", *again)
+    other = finetune.finetune(dataclasses.replace(chosen, data=TrainingDataSettings(data / "two.csv")))
+    model = VideoMAEForVideoClassification.from_pretrained(other.model)
+    assert model.config.id2label == {0: "a", 1: "b"}
+    assert model.classifier.weight.abs().max() < 1e-3
+
+
+def test_the_linear_probe_leaves_the_encoder_alone(data, pretrained, tmp_path):
+    run("finetune", data, tmp_path, *options(data, "--init", pretrained, "--head.train", "linear"))
+    before, after = open_checkpoint(pretrained).tensors, open_checkpoint(tmp_path / "model").tensors
+    encoder = [name for name in after if name.startswith("videomae.")]
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    assert after["classifier.weight"].abs().max() > 1e-3
+
+
+def test_the_attentive_probe_trains_its_query_and_leaves_the_encoder_alone(data, pretrained, tmp_path):
+    result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, "--head.train", "attentive"))
+    before, after = open_checkpoint(pretrained).tensors, open_checkpoint(result.model).tensors
+    assert all(torch.equal(before[name], after[name]) for name in after if name.startswith("videomae."))
+    model = VideoMAEForVideoClassification.from_pretrained(result.model)
+    assert model.config.attentive_pooling
+    assert model.pooler.query.abs().max() > 0
+    with pytest.raises(ValueError, match="save this model as 'hf'"):
+        model.save_pretrained(tmp_path / "model.pth", family="v1")
+
+
+def test_an_attentive_probe_may_follow_a_fine_tuning(data, tmp_path):
+    first = run("finetune", data, tmp_path / "first", "--run.steps", "1")
+    again = options(data, "--init", str(first.model), "--run.steps", "1", "--head.train", "attentive")
+    probe = run("finetune", data, tmp_path / "probe", *again)
+    assert VideoMAEForVideoClassification.from_pretrained(probe.model).config.attentive_pooling
+
+
+def test_lora_ends_as_an_ordinary_model_with_another_encoder(data, pretrained, tmp_path):
+    pytest.importorskip("peft")
+    more = ("--head.train", "lora", "--head.lora-rank", "2", "--head.init-scale", "1", "--optim.lr", "0.05")
+    result = run("finetune", data, tmp_path, *options(data, "--init", pretrained, *more))
+    before, after = open_checkpoint(pretrained).tensors, open_checkpoint(result.model).tensors
+    changed = {name for name in after if name in before and not torch.equal(before[name], after[name])}
+    assert "videomae.blocks.0.attn.qkv.weight" in changed
+    assert all(name.endswith((".qkv.weight", ".proj.weight", ".fc1.weight", ".fc2.weight")) for name in changed)
+    rank = torch.linalg.matrix_rank(
+        after["videomae.blocks.0.mlp.fc1.weight"] - before["videomae.blocks.0.mlp.fc1.weight"]
+    )
+    assert rank == 2
+    assert run("finetune", data, tmp_path, *options(data, "--init", pretrained, *more)).steps == result.steps
+
+
+def test_standardized_features_have_mean_0_and_deviation_1_over_the_training_videos(data, pretrained, tmp_path):
+    more = options(data, "--init", pretrained, *FROZEN, "--head.standardize", "--augment.mean", "0", "0", "0")
+    result = run("finetune", data, tmp_path, *more, "--augment.std", "1", "1", "1")
+    model = VideoMAEForVideoClassification.from_pretrained(result.model)
+    features = []
+    model.fc_norm.register_forward_hook(lambda module, inputs, output: features.append(output))
+    chosen = settings("finetune", data, "x")
+    train, _ = finetune.labelled_splits(chosen)
+    with torch.no_grad():
+        for batch in build_eval_loader(chosen.loader, train, model.config, batch_size=5):
+            model(batch["pixel_values"].float() / 255)
+    seen = torch.cat(features)
+    assert seen.shape == (12, 16)
+    assert seen.mean(dim=0).abs().max() < 1e-3
+    assert (seen.std(dim=0) - 1).abs().max() < 0.05  # a feature that hardly varies is not blown up
+
+
+def test_the_run_stops_when_validation_does_not_improve(data, tmp_path):
+    more = (*FROZEN, "--run.epochs", "9", "--run.patience", "2")
+    result = run("finetune", data, tmp_path, *more)
+    assert result.steps == 9  # best after the first epoch, then twice no better
+    assert run("finetune", data, tmp_path, *more).steps == 9
+
+
+def uneven(tmp_path) -> Manifest:
+    labels = [0, 0, 0, 0, 1, 1]
+    samples = tuple(Sample(f"{i}.mp4", tmp_path / f"{i}.mp4", label) for i, label in enumerate(labels))
+    return Manifest(samples, ("many", "few"), tmp_path)
+
+
+def test_rare_classes_count_or_come_more_often(data, tmp_path):
+    assert finetune.class_weights(uneven(tmp_path)) == [0.75, 1.5]
+    taken = [sample.path for sample in finetune.balanced(uneven(tmp_path))]
+    assert taken == ["0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4", "5.mp4", "4.mp4", "5.mp4"]
+    for balance in ("weights", "sampling"):
+        assert run("finetune", data, tmp_path / balance, "--head.balance", balance, "--run.steps", "1").steps == 1
+
+
+def test_class_weights_train_on_classes_of_unequal_size(data, tmp_path):
+    """Targets times weights do not add up to 1, which the model refuses as soft targets."""
+    files = [sample.path for sample in read_manifest(data)]
+    table = "".join(f"{file},{'few' if i < 2 else 'many'}\n" for i, file in enumerate(files))
+    (data / "skewed.csv").write_text(f"path,label\n{table}")
+    chosen = settings("finetune", data, tmp_path / "run", "--head.balance", "weights", "--run.steps", "1")
+    assert finetune.finetune(dataclasses.replace(chosen, data=TrainingDataSettings(data / "skewed.csv"))).steps == 1
+
+
+def test_class_weights_do_not_move_what_a_clip_is_taken_for():
+    """Smoothing times a weight of 50 would be 2.5 for the rare class, against 0.5 for the one that is seen."""
+    logits = torch.zeros(1, 2, requires_grad=True)
+    targets, weights = torch.tensor([[1.0, 0.0]]), torch.tensor([0.5, 50.0])
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(200):
+        optimizer.zero_grad()
+        finetune.weighted_cross_entropy(logits, targets, weights, label_smoothing=0.1).backward()
+        optimizer.step()
+    torch.testing.assert_close(logits.softmax(-1)[0].detach(), torch.tensor([0.95, 0.05]), atol=1e-3, rtol=0)
+
+
+def test_clips_are_not_mirrored_where_a_class_names_a_side():
+    assert finetune.resolve_flip(None, ["walk", "run"]) == 0.5
+    assert finetune.resolve_flip(None, CLASSES) == 0.0
+    assert finetune.resolve_flip(0.3, CLASSES) == 0.3
+
+
+def test_videos_without_labels_are_refused(data, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path\n{data / 'train' / CLASSES[0]}/{CLASSES[0]}_000.mp4\n")
+    with pytest.raises(DataError, match="has no label: put the videos into a folder per class"):
+        finetune.finetune(
+            finetune.FinetuneSettings(data=TrainingDataSettings(tmp_path / "list.csv"), out=tmp_path / "run")
+        )
+
+
+def test_a_dry_run_counts_only_what_is_trained(data, pretrained, tmp_path, capsys):
+    more = options(data, "--init", pretrained, "--dry-run", "--head.train", "linear")
+    assert command.main(settings("finetune", data, tmp_path / "run", *more)) == 0
+    assert "GFLOPs per clip forward" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
