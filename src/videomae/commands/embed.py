@@ -16,7 +16,7 @@ def main(settings: EmbedSettings) -> int:
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    group = torchrun_group("gloo", timeout=timedelta(days=30))  # one may have far more to do than another
+    group = torchrun_group(timeout=timedelta(days=30))  # one may have far more to do than another
     with group as rank, Bar(*columns, console=notes, transient=True, disable=rank > 0) as bar:
         task = bar.add_task("", total=None)
         embed(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))

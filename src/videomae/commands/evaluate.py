@@ -1,10 +1,9 @@
 """``videomae evaluate``: measure a model on labelled videos."""
 
+import dataclasses
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.markup import escape
 
@@ -15,7 +14,9 @@ from videomae.inference.metrics import Evaluation
 
 def main(settings: EvaluateSettings) -> int:
     """Print the figures; the exit code is 1 if a video could not be read and counted as wrong."""
-    with _group_of_torchrun(settings) as rank:
+    device = choose_device(settings.device)
+    settings = dataclasses.replace(settings, device=str(device))
+    with torchrun_group(device) as rank:
         evaluation = _run_with_bar(settings, rank)
         if rank > 0:
             return 0
@@ -24,22 +25,6 @@ def main(settings: EvaluateSettings) -> int:
         else:
             _print_tables(evaluation, settings)
         return 1 if evaluation.num_unreadable else 0
-
-
-@contextmanager
-def _group_of_torchrun(settings: EvaluateSettings) -> Iterator[int]:
-    """Join the group of processes that ``torchrun`` started, if it did, with a GPU for each; yield the rank."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield 0
-        return
-    import torch
-
-    device = choose_device(settings.device)
-    settings.device = str(device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    with torchrun_group("nccl" if device.type == "cuda" else "gloo") as rank:
-        yield rank
 
 
 def _run_with_bar(settings: EvaluateSettings, rank: int) -> Evaluation:

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from videomae.errors import CheckpointError
-from videomae.hub import split_hub_options
-from videomae.inference.devices import choose_device
+from videomae.inference.loading import DEFAULT_MODEL, open_model
 from videomae.inference.protocols import Sampling
-from videomae.video.processors import VideoMAEImageProcessor, load_processor
+from videomae.video.processors import VideoMAEImageProcessor
 
 if TYPE_CHECKING:
     import torch
 
     from videomae.models.videomae import VideoMAEForVideoClassification
-
-DEFAULT_MODEL = "MCG-NJU/videomae-base-finetuned-kinetics"
 
 Frames = np.ndarray
 
@@ -73,17 +69,9 @@ class VideoClassifier:
             CheckpointError: if the checkpoint cannot be read, or has no classifier.
         """
         from videomae.models.videomae import VideoMAEForVideoClassification
-        from videomae.models.weights import open_checkpoint
 
-        hub_options, overrides = split_hub_options(options)
-        checkpoint = open_checkpoint(path_or_id, **hub_options)
-        if checkpoint.task != "classification" or "classifier.weight" not in checkpoint.tensors:
-            raise CheckpointError(
-                f"{path_or_id} is a checkpoint for {checkpoint.task}, it has no classifier: fine-tune it first, or "
-                f"use another, such as {DEFAULT_MODEL}"
-            )
-        model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, dtype=dtype, **overrides)
-        return cls(model.to(choose_device(device)), load_processor(path_or_id, model.config, **hub_options))
+        opened = open_model(path_or_id, VideoMAEForVideoClassification, device=device, dtype=dtype, **options)
+        return cls(opened.model, opened.processor)
 
     def __call__(
         self, video: str | Path | Any, *, top_k: int = 5, views: str = "1x1", stride: float | None = None
