@@ -91,7 +91,7 @@ def measure(video: Path, model: str, plot: str | None) -> None:
     from videomae.inference.timeline import read_timeline
     from videomae.plots.timeline import draw_timeline
 
-    timeline = read_timeline(VideoClassifier.from_pretrained(model), video, window=2, stride=1)
+    timeline = read_timeline(VideoClassifier.from_pretrained(model), video, window=2, hop=1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if plot:
         draw_timeline(timeline, title=video.name).savefig(plot, dpi=120)

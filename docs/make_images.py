@@ -39,7 +39,7 @@ def main(run: Path) -> None:
         if videomae([command, *arguments]):
             raise SystemExit(f"videomae {command} failed")
 
-    draw("predict", str(work / "long.mp4"), "--model", classifier, "--window", "1s", "--stride", "0.5s",
+    draw("predict", str(work / "long.mp4"), "--model", classifier, "--window", "1s", "--hop", "0.5s",
          "--plot", str(IMAGES / "timeline.png"))  # fmt: skip
     if not pretrained.exists():
         draw("pretrain", str(run / "videos.csv"), "--out", str(run / "long"), *LONGER.split())

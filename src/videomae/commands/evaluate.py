@@ -1,53 +1,150 @@
 """``videomae evaluate``: measure a model on labelled videos."""
 
 import dataclasses
-import json
-import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 from rich.markup import escape
 
-from videomae.inference.devices import choose_device, torchrun_group
-from videomae.inference.evaluate import EvaluateSettings, run
+from videomae.config import VideoMAEConfig
+from videomae.console import Progress, no_progress, output, print_json, progress_bar
+from videomae.data.settings import Data
+from videomae.inference.classifier import VideoClassifier
+from videomae.inference.devices import choose_device, process_of_group, torchrun_group
+from videomae.inference.evaluate import evaluate
+from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.metrics import Evaluation
+from videomae.inference.protocols import Protocol, find_protocol
+from videomae.options import Flag
+
+EVERYTHING = "all"  # in place of a split
+
+
+@dataclasses.dataclass
+class EvaluateSettings:
+    """Measure a fine-tuned model on labelled videos.
+
+    Runs on several devices or machines under ``torchrun``; every video is counted once.
+    """
+
+    data: Data
+
+    model: str = DEFAULT_MODEL
+    """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
+
+    split: str = "test"
+    """Which split of the data; "all" takes every video."""
+
+    protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] = "center"
+    """What the model sees of a video: the middle, its frames chosen as in the model's training, or what the published
+    tests of a benchmark show."""
+
+    views: str | None = None
+    """In place of the protocol's: clips spread over the time x crops spread over the frame, e.g. 5x3."""
+
+    sampling: Literal["dense", "uniform"] | None = None
+    """Likewise: dense (every stride-th frame) or uniform (a frame of each of equal segments)."""
+
+    stride: float | None = None
+    """Likewise: distance between the frames of a dense clip, in frames."""
+
+    fps: float | None = None
+    """Likewise: frame rate that the stride is counted at, by default the video's own."""
+
+    on_bad: Literal["stop", "wrong"] = "stop"
+    """A video that cannot be read stops the run, or counts as wrong; none is replaced."""
+
+    allow_missing_classes: Flag = False
+    """Accept data without some of the model's classes."""
+
+    out: Path | None = None
+    """Folder for result.json, predictions.csv, confusion.csv and confusion.png."""
+
+    json: Flag = False
+    """Print one JSON object instead of tables."""
+
+    batch_size: int = 8
+    """Clips that go through the model at once."""
+
+    workers: int = 2
+    """Processes that decode videos; 0 decodes in the main one."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+
+    dtype: str = "float32"
+    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
+
+    confidence: float = 0.95
+    """Of the interval of top-1: 0.95 for 95 %."""
+
+    seed: int = 0
+    """Of the bootstrap behind that interval."""
 
 
 def main(settings: EvaluateSettings) -> int:
     """Print the figures; the exit code is 1 if a video could not be read and counted as wrong."""
     device = choose_device(settings.device)
-    settings = dataclasses.replace(settings, device=str(device))
     with torchrun_group(device) as rank:
-        evaluation = _run_with_bar(settings, rank)
+        with progress_bar("evaluating", shown=rank == 0) as progress:
+            evaluation = run(dataclasses.replace(settings, device=str(device)), progress=progress)
         if rank > 0:
             return 0
         if settings.json:
-            sys.stdout.write(json.dumps(evaluation.to_dict(), ensure_ascii=False) + "\n")
+            print_json(evaluation.to_dict())
         else:
             _print_tables(evaluation, settings)
         return 1 if evaluation.num_unreadable else 0
 
 
-def _run_with_bar(settings: EvaluateSettings, rank: int) -> Evaluation:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Evaluation:
+    """Evaluate as the settings say; in a group of processes, the first one writes the files.
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=rank > 0) as bar:
-        task = bar.add_task("evaluating", total=None)
-        return run(settings, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    Args:
+        settings: what to measure, on what, how.
+        progress: as for ``evaluate``.
+    """
+    from videomae.plots.evaluation import write_evaluation
+
+    s = settings
+    data = s.data.read()
+    data = data if s.split == EVERYTHING else data.split(s.split)
+    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
+    evaluation = evaluate(
+        classifier,
+        data,
+        protocol=_protocol_of(s, classifier.model.config),
+        batch_size=s.batch_size,
+        num_workers=s.workers,
+        on_bad=s.on_bad,
+        allow_missing_classes=s.allow_missing_classes,
+        confidence=s.confidence,
+        seed=s.seed,
+        progress=progress,
+    )
+    evaluation.about.update(model=s.model, data=str(s.data.path), split=s.split)
+    if s.out is not None and process_of_group()[0] == 0:
+        write_evaluation(evaluation, s.out)
+    return evaluation
+
+
+def _protocol_of(settings: EvaluateSettings, config: VideoMAEConfig) -> Protocol:
+    protocol = find_protocol(settings.protocol, config, views=settings.views)
+    given: dict[str, Any] = {"method": settings.sampling, "stride": settings.stride, "fps": settings.fps}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(protocol, sampling=dataclasses.replace(protocol.sampling, **changes))
 
 
 def _print_tables(result: Evaluation, settings: EvaluateSettings) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     low, high = result.interval
     protocol = result.about["protocol"]
     console.print(
         f"{result.num_videos} videos of {len(result.classes)} classes, protocol {protocol['name']}: "
-        f"{protocol['clips']} x {protocol['crops']} views, {protocol['method']} sampling\n"
+        f"{protocol['num_clips']} x {protocol['num_crops']} views, {protocol['method']} sampling\n"
     )
     figures = Table.grid(padding=(0, 2))
     figures.add_row(
@@ -61,9 +158,10 @@ def _print_tables(result: Evaluation, settings: EvaluateSettings) -> None:
     figures.add_row("mean class accuracy", _percent(result.mean_class_accuracy))
     figures.add_row("calibration error", _percent(result.ece), "ECE, 15 bins")
     if len(result.accuracy_by_views) > 1:
-        figures.add_row("top-1 by views", "", _ablation(result.accuracy_by_views))
+        figures.add_row("top-1 by views", "", _by_views(result.accuracy_by_views))
     console.print(figures)
-    table = Table(Column("class", overflow="fold"), *(Column(name, justify="right") for name in _COLUMNS))
+    columns = (Column(name, justify="right") for name in ("videos", "right", "accuracy", "precision"))
+    table = Table(Column("class", overflow="fold"), *columns)
     for line in result.per_class:
         counts = (str(line.videos), str(line.correct))
         table.add_row(escape(line.name), *counts, _percent(line.accuracy), _percent(line.precision))
@@ -77,12 +175,9 @@ def _print_tables(result: Evaluation, settings: EvaluateSettings) -> None:
         console.print(f"written: {settings.out}", markup=False)
 
 
-_COLUMNS = ("videos", "right", "accuracy", "precision")
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _ablation(accuracies: Sequence[float]) -> str:
+def _by_views(accuracies: Sequence[float]) -> str:
     return ", ".join(f"{i}: {_percent(accuracy)}" for i, accuracy in enumerate(accuracies, start=1))

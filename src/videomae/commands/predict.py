@@ -1,33 +1,35 @@
 """``videomae predict``: say what videos show, or what happens when in them."""
 
 import dataclasses
-import json
 import logging
 import signal
-import sys
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.markup import escape
 
-from videomae.config import VideoMAEConfig
+from videomae.console import notes, output, print_json, progress_bar
 from videomae.data.sources import find_videos
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
-from videomae.inference.classifier import DEFAULT_MODEL, Frames, Prediction, VideoClassifier
-from videomae.inference.protocols import Sampling
+from videomae.inference.classifier import VideoClassifier, predict
+from videomae.inference.loading import DEFAULT_MODEL
 from videomae.options import Flag
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream
 
+if TYPE_CHECKING:
+    from videomae.inference.timeline import Timeline, Window
+
 log = logging.getLogger(__name__)
 DEFAULT_TOP_K, DEFAULT_THRESHOLD = 5, 0.5
+OF_WINDOWS = ("hop", "threshold", "exit_threshold", "min_length", "timeline", "plot", "overlay")
+OF_CLIPS = ("stride", "views", "protocol")
 
 
 @dataclasses.dataclass
@@ -40,22 +42,28 @@ class PredictSettings:
     model: str = DEFAULT_MODEL
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
 
-    views: str = "1x1"
-    """Clips spread over the time x crops spread over the frame, e.g. 5x3; their scores are averaged."""
+    protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] | None = None
+    """What the model sees of a video: by default "center", the middle, its frames chosen as in the model's training; or
+    what the published tests of a benchmark show. The scores of all views are averaged."""
+
+    views: str | None = None
+    """In place of the protocol's: clips spread over the time x crops spread over the frame, e.g. 5x3."""
 
     stride: str | None = None
-    """Frames from one of a clip to the next, by default as in the model's training; with --window from one window to
-    the next, e.g. 1s, by default half a window."""
+    """In place of the protocol's: frames from one of a clip to the next."""
 
     window: str | None = None
-    """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and tell what happens when. Best is
+    """Slide windows of this length over the whole video, e.g. 2s or 64 (frames), and say what happens when. Best is
     about the length of the clips in training, e.g. 64 frames for 16 at a stride of 4."""
+
+    hop: str | None = None
+    """With --window: from one window to the next, e.g. 1s or 32 (frames), by default half a window."""
 
     threshold: float | None = None
     """With --window: an event of a class needs a window that scores this, by default 0.5, and takes in those around it
-    that score --leave."""
+    that score --exit-threshold."""
 
-    leave: float | None = None
+    exit_threshold: float | None = None
     """With --window: an event ends where its class scores less than this, by default six tenths of the threshold."""
 
     min_length: float | None = None
@@ -85,71 +93,170 @@ class PredictSettings:
     """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
 
 
-@dataclasses.dataclass
-class Result:
-    """What came out for one file: predictions, or the reason why there are none."""
-
-    path: str
-    predictions: list[Prediction]
-    error: str | None = None
-
-
-def predict(settings: PredictSettings) -> Iterator[Result]:
-    """Classify files, decoding the next one while the model looks at this one.
-
-    Args:
-        settings: what to classify, with what.
-
-    Yields:
-        A result per file, in order; a file that cannot be read gives a result with an error.
-
-    Raises:
-        CheckpointError: if the model cannot be loaded.
-        DataError: if a folder holds no videos.
-    """
-    top_k = DEFAULT_TOP_K if settings.top_k is None else settings.top_k
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    files = find_videos(settings.files)
-    stride = None if settings.stride is None else _frames(settings.stride)
-    load = partial(VideoClassifier.from_pretrained, settings.model, device=settings.device, dtype=settings.dtype)
-    # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
-    classifier = load() if Path(settings.model).is_file() else None
-    config = classifier.model.config if classifier else VideoMAEConfig.from_pretrained(settings.model)
-    sampling = Sampling.of(config, views=settings.views, stride=stride)
-    with ThreadPoolExecutor(1) as pool:
-        upcoming: list[Future[list[Frames]]] = [pool.submit(sampling.read, files[0])]
-        classifier = classifier or load()
-        for i, file in enumerate(files):
-            upcoming += [pool.submit(sampling.read, following) for following in files[i + 1 : i + 2]]
-            try:
-                clips = upcoming.pop(0).result()
-            except VideoError as error:
-                yield Result(str(file), [], str(error))
-                continue
-            scores = classifier.scores(clips, crops=sampling.num_crops)
-            yield Result(str(file), classifier.rank(scores, top_k))
-
-
 def main(settings: PredictSettings) -> int:
     """Print the results as they come; the exit code is 1 if a file could not be read."""
-    if settings.window is not None:
-        return _predict_windows(settings)
-    for name in ("timeline", "plot", "overlay", "threshold", "leave", "min_length"):
-        if getattr(settings, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} needs --window, e.g. --window 2s --stride 1s")
-    if streams := [source for source in settings.files if is_stream(source)]:
-        raise ValueError(f"{streams[0]} is a stream, which needs --window, e.g. --window 2s --stride 1s")
-    results = predict(settings)
-    failed = _print_json(results) if settings.json else _print_tables(results, len(find_videos(settings.files)))
+    if settings.top_k is not None and settings.top_k < 1:
+        raise ValueError(f"--top-k must be at least 1, got {settings.top_k}.")
+    failed = _predict_clips(settings) if settings.window is None else _predict_windows(settings)
     return 1 if failed else 0
 
 
-def _frames(stride: str) -> float:
+def _predict_clips(settings: PredictSettings) -> int:
+    """Print the labels of each file; return how many could not be read."""
+    from rich.table import Column, Table
+
+    s = settings
+    if needless := [name for name in OF_WINDOWS if getattr(s, name) is not None]:
+        raise ValueError(f"{_option(needless[0])} needs --window, e.g. --window 2s --hop 1s.")
+    if streams := [source for source in s.files if is_stream(source)]:
+        raise ValueError(f"{streams[0]} is a stream, which needs --window, e.g. --window 2s --hop 1s.")
+    files = find_videos(s.files)
+    results = predict(
+        files,
+        model=s.model,
+        top_k=DEFAULT_TOP_K if s.top_k is None else s.top_k,
+        protocol=s.protocol or "center",
+        views=s.views,
+        stride=_frames(s.stride),
+        device=s.device,
+        dtype=s.dtype,
+    )
+    table = Table(Column("video", overflow="fold"), "label", "score")
+    failed, total = 0, len(files)
+    with progress_bar("classifying", shown=total > 1 and not s.json) as progress:
+        for done, result in enumerate(results, start=1):
+            failed += result.error is not None
+            if s.json:
+                print_json(dataclasses.asdict(result))
+            elif result.error is not None:
+                _print_error(result.error)
+            for i, best in enumerate(result.predictions):
+                table.add_row(escape(result.path) if i == 0 else "", escape(best.label), f"{best.score:.4f}")
+            progress(done, total)
+    if not s.json and failed < total:
+        output().print(table)
+    if not s.json and failed:
+        notes().print(f"{failed} of {total} videos could not be read")
+    return failed
+
+
+def _predict_windows(settings: PredictSettings) -> int:
+    """Print what happens when in each source; return how many could not be read to their end."""
+    from videomae.inference.timeline import read_timeline
+
+    s = settings
+    sources = _check_windows(s)
+    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
+    config, failed = classifier.model.config, 0
+    for source in sources:
+        try:
+            window = _seconds(s.window or "", source, "window", usual=config.num_frames)
+            hop = window / 2 if s.hop is None else _seconds(s.hop, source, "hop")
+            with _terminated_as_interrupted(is_stream(source)):
+                timeline = read_timeline(
+                    classifier,
+                    source,
+                    window=window,
+                    hop=hop,
+                    threshold=DEFAULT_THRESHOLD if s.threshold is None else s.threshold,
+                    exit_threshold=s.exit_threshold,
+                    min_length=s.min_length or 0.0,
+                    batch_size=1 if is_stream(source) else 8,
+                    on_window=partial(_show_window, s, source, tuple(config.id2label.values())),
+                )
+        except VideoError as error:
+            failed += 1
+            _print_error(str(error))
+            if s.json:
+                print_json({"path": source, "events": [], "windows": [], "error": str(error)})
+            continue
+        failed += timeline.error is not None
+        timeline = dataclasses.replace(timeline, settings={"model": s.model} | timeline.settings)
+        _show_timeline(s, source, timeline)
+        _write_timeline(s, source, timeline)
+    return failed
+
+
+def _check_windows(settings: PredictSettings) -> list[str]:
+    """Return the sources to look at, or raise a ValueError for options that do not go together."""
+    from videomae.inference.timeline import check_thresholds
+    from videomae.plots.timeline import TABLES
+
+    s = settings
+    if not s.files:
+        raise DataError("name at least one video file, folder, URL or device.")
+    if s.stride is not None:
+        raise ValueError(
+            f"--stride is the distance between the frames of a clip, which --window sets; from one window to the next "
+            f"it is --hop: write --hop {s.stride}."
+        )
+    if needless := [name for name in OF_CLIPS if getattr(s, name) is not None]:
+        raise ValueError(f"{_option(needless[0])} does not go together with --window, which sees all: leave it out.")
+    if s.top_k is not None and not s.json:
+        raise ValueError("--top-k with --window needs --json, where each window has its best classes: leave it out.")
+    check_thresholds(DEFAULT_THRESHOLD if s.threshold is None else s.threshold, s.exit_threshold)
+    sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
+    outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
+    if outputs and len(sources) != 1:
+        raise ValueError(f"--{outputs[0]} is for one video, got {len(sources)}: run it for each.")
+    if s.timeline is not None and s.timeline.suffix not in TABLES:
+        raise ValueError(f"--timeline must end in .csv or .json, got {s.timeline}.")
+    if s.overlay is not None and (is_stream(sources[0]) or s.overlay.suffix != ".mp4"):
+        raise ValueError(f"--overlay writes an .mp4 of a file (a stream cannot be read twice), got {s.overlay}.")
+    if s.plot is not None and s.plot.suffix != ".png":
+        raise ValueError(f"--plot must end in .png, got {s.plot}.")
+    if s.overlay is not None and s.overlay.resolve() == Path(sources[0]).resolve():
+        raise ValueError(f"--overlay {s.overlay} is the video itself: name another file.")
+    return sources
+
+
+def _show_window(settings: PredictSettings, source: str, classes: Sequence[str], window: "Window") -> None:
+    """Print a window of a stream as it comes."""
+    if not is_stream(source):
+        return
+    best = window.to_dict(classes)
+    if settings.json:
+        print_json({"path": source} | best)
+    else:
+        notes().print(f"{window.start:8.1f} s  {best['label']}  {best['score']:.2f}", markup=False)
+
+
+def _show_timeline(settings: PredictSettings, source: str, timeline: "Timeline") -> None:
+    from rich.table import Column, Table
+
+    if settings.json:
+        print_json({"path": source} | timeline.to_dict(top_k=settings.top_k or 1))
+    elif timeline.events:
+        table = Table(Column(escape(Path(source).name), overflow="fold"), "from", "to", "score")
+        for event in timeline.events:
+            table.add_row(escape(event.label), f"{event.start:.1f} s", f"{event.end:.1f} s", f"{event.score:.2f}")
+        output().print(table)
+    else:
+        threshold = timeline.settings["threshold"]
+        output().print(f"{source}: nothing reaches the threshold {threshold:g}", markup=False)
+
+
+def _write_timeline(settings: PredictSettings, source: str, timeline: "Timeline") -> None:
+    from videomae.plots.timeline import draw_timeline, write_overlay, write_timeline
+
+    if settings.timeline is not None:
+        write_timeline(timeline, settings.timeline)
+    if settings.plot is not None:
+        with atomic_write(settings.plot) as temporary:
+            draw_timeline(timeline, title=Path(source).name).savefig(temporary, format="png", dpi=120)
+    if settings.overlay is not None:
+        write_overlay(source, timeline, settings.overlay)
+
+
+def _frames(stride: str | None) -> float | None:
+    """Return the number of frames that --stride stands for."""
     try:
-        return float(stride)
+        return None if stride is None else float(stride)
     except ValueError:
-        raise ValueError(f"--stride {stride} needs --window; without it, it is a number of frames") from None
+        raise ValueError(
+            f"--stride must be a number of frames, got {stride!r}. From one window to the next it is --hop {stride}, "
+            "which needs --window."
+        ) from None
 
 
 def _seconds(given: str, source: str, name: str, *, usual: int = 1) -> float:
@@ -160,101 +267,14 @@ def _seconds(given: str, source: str, name: str, *, usual: int = 1) -> float:
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < float("inf"):
-            raise ValueError(f"--{name} must be seconds, such as 2s, or a number of frames, got {given!r}")
+            raise ValueError(f"--{name} must be seconds, such as 2s, or a number of frames, got {given!r}.")
         return seconds
     if not given.isdecimal() or is_stream(source):
-        raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}")
+        raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}.")
     if int(given) < usual:
         log.warning("--%s: %s frames are fewer than the model's %d; did you mean %ss?", name, given, usual, given)
     with VideoReader(source) as reader:
         return int(given) / reader.fps
-
-
-def _predict_windows(settings: PredictSettings) -> int:
-    """Tell what happens when in each source; the exit code is 1 if one could not be read."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from videomae.inference.timeline import Window, check_threshold, read_timeline
-    from videomae.plots.timeline import draw_timeline, write_overlay
-
-    s = settings
-    if not s.files:
-        raise DataError("name at least one video file, folder, URL or device")
-    if s.views != "1x1":
-        raise ValueError(
-            f"--views {s.views} does not go together with --window, which sees every stretch once: leave it out"
-        )
-    if s.top_k is not None and not s.json:
-        raise ValueError("--top-k with --window needs --json, where each window has its best classes: leave it out")
-    if s.top_k is not None and s.top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {s.top_k}")
-    threshold = DEFAULT_THRESHOLD if s.threshold is None else s.threshold
-    check_threshold(threshold, s.leave)
-    sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
-    outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
-    if outputs and len(sources) != 1:
-        raise ValueError(f"--{outputs[0]} is for one video, got {len(sources)}: run it for each")
-    if s.timeline is not None and s.timeline.suffix not in (".csv", ".json"):
-        raise ValueError(f"--timeline must end in .csv or .json, got {s.timeline}")
-    if s.overlay is not None and (is_stream(sources[0]) or s.overlay.suffix != ".mp4"):
-        raise ValueError(f"--overlay writes an .mp4 of a file (a stream cannot be read twice), got {s.overlay}")
-    if s.plot is not None and s.plot.suffix != ".png":
-        raise ValueError(f"--plot must end in .png, got {s.plot}")
-    if s.overlay is not None and s.overlay.resolve() == Path(sources[0]).resolve():
-        raise ValueError(f"--overlay {s.overlay} is the video itself: name another file")
-    notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
-    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
-    classes, failed = tuple(classifier.model.config.id2label.values()), 0
-
-    def show(source: str, window: Window) -> None:
-        best = window.to_dict(classes)
-        if s.json:
-            _print_line({"path": source} | best)
-        else:
-            notes.print(f"{window.start:8.1f} s  {best['label']}  {best['score']:.2f}", markup=False)
-
-    for source in sources:
-        try:
-            length = _seconds(s.window or "", source, "window", usual=classifier.model.config.num_frames)
-            stride = length / 2 if s.stride is None else _seconds(s.stride, source, "stride")
-            with _terminated_as_interrupted(is_stream(source)):
-                timeline = read_timeline(
-                    classifier,
-                    source,
-                    window=length,
-                    stride=stride,
-                    threshold=threshold,
-                    leave=s.leave,
-                    min_length=s.min_length or 0.0,
-                    batch_size=1 if is_stream(source) else 8,
-                    on_window=partial(show, source) if is_stream(source) else lambda window: None,
-                )
-        except VideoError as error:
-            failed += 1
-            notes.print(f"[red]error:[/red] {escape(str(error))}")
-            if s.json:
-                _print_line({"path": source, "events": [], "windows": [], "error": str(error)})
-            continue
-        failed += timeline.error is not None
-        timeline = dataclasses.replace(timeline, settings={"model": s.model} | timeline.settings)
-        if s.json:
-            _print_line({"path": source} | timeline.to_dict(top_k=s.top_k or 1))
-        elif timeline.events:
-            table = Table(Column(escape(Path(source).name), overflow="fold"), "from", "to", "score")
-            for event in timeline.events:
-                table.add_row(escape(event.label), f"{event.start:.1f} s", f"{event.end:.1f} s", f"{event.score:.2f}")
-            console.print(table)
-        else:
-            console.print(f"{source}: nothing reaches the threshold {threshold:g}", markup=False)
-        if s.timeline is not None:
-            timeline.save(s.timeline)
-        if s.plot is not None:
-            with atomic_write(s.plot) as temporary:
-                draw_timeline(timeline, title=Path(source).name).savefig(temporary, format="png", dpi=120)
-        if s.overlay is not None:
-            write_overlay(source, timeline, s.overlay)
-    return 1 if failed else 0
 
 
 @contextmanager
@@ -270,36 +290,9 @@ def _terminated_as_interrupted(wanted: bool) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print_line(content: dict[str, Any]) -> None:
-    """Print a JSON object as one line, at once."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
-def _print_json(results: Iterable[Result]) -> int:
-    failed = 0
-    for result in results:
-        failed += result.error is not None
-        _print_line(dataclasses.asdict(result))
-    return failed
-
-
-def _print_tables(results: Iterable[Result], total: int) -> int:
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Column, Table
-
-    table = Table(Column("video", overflow="fold"), "label", "score")
-    errors = Console(stderr=True, highlight=False)
-    failed = 0
-    for result in track(results, "classifying", total=total, console=errors, transient=True, disable=total == 1):
-        if result.error is not None:
-            failed += 1
-            errors.print(f"[red]error:[/red] {escape(result.error)}", soft_wrap=True)
-        for i, prediction in enumerate(result.predictions):
-            table.add_row(escape(result.path) if i == 0 else "", escape(prediction.label), f"{prediction.score:.4f}")
-    if failed < total:
-        Console(highlight=False).print(table)
-    if failed:
-        errors.print(f"{failed} of {total} videos could not be read")
-    return failed
+def _print_error(error: str) -> None:
+    notes().print(f"[red]error:[/red] {escape(error)}")

@@ -10,12 +10,13 @@ import numpy as np
 import tyro
 
 from videomae.files import atomic_write
-from videomae.inference.protocols import Sampling
 from videomae.inference.reconstruct import Reconstruction, load_pretrained, reconstruct
 from videomae.options import Flag
 from videomae.plots.reconstruction import draw, side_by_side
 from videomae.plots.style import PICTURE, check_out, write_animation
+from videomae.video.clips import read_clips
 from videomae.video.processors import load_processor
+from videomae.video.sampling import ClipSampling
 
 DEFAULT_RATIO, DEFAULT_CELL_RATIO = 0.9, 0.5
 
@@ -70,7 +71,7 @@ def run(settings: ReconstructSettings) -> Reconstruction:
     model = load_pretrained(s.model, device=s.device)
     config = model.config
     processor = load_processor(s.model, config)
-    clip = Sampling.of(config, stride=s.stride).read(s.video)[0]
+    clip = read_clips(s.video, ClipSampling.of_model(config, stride=s.stride), clip_frames=config.num_frames)[0]
     pixel_values = processor(clip, return_tensors="pt").pixel_values
     ratio = (DEFAULT_CELL_RATIO if s.mask == "running_cell" else DEFAULT_RATIO) if s.ratio is None else s.ratio
     try:

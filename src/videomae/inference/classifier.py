@@ -1,22 +1,29 @@
-"""A fine-tuned model with its processor: a video in, labels out."""
+"""A fine-tuned model with its processor: a video in, labels out.
+
+B clips · T frames · L classes
+"""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from videomae.config import VideoMAEConfig
+from videomae.data.sources import find_videos
+from videomae.errors import VideoError
 from videomae.inference.loading import DEFAULT_MODEL, open_model
-from videomae.inference.protocols import Sampling
+from videomae.inference.protocols import Protocol, ViewTransform, find_protocol
+from videomae.video.clips import read_clips
 from videomae.video.processors import VideoMAEImageProcessor
 
 if TYPE_CHECKING:
     import torch
 
     from videomae.models.videomae import VideoMAEForVideoClassification
-
-Frames = np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +37,21 @@ class Prediction:
 
     label: str
     score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionResult:
+    """What came out for one file.
+
+    Attributes:
+        path: of the file.
+        predictions: the best classes, best first; none if it could not be read.
+        error: why it could not be read, or None.
+    """
+
+    path: str
+    predictions: list[Prediction]
+    error: str | None = None
 
 
 class VideoClassifier:
@@ -74,7 +96,14 @@ class VideoClassifier:
         return cls(opened.model, opened.processor)
 
     def __call__(
-        self, video: str | Path | Any, *, top_k: int = 5, views: str = "1x1", stride: float | None = None
+        self,
+        video: str | Path | Any,
+        *,
+        top_k: int = 5,
+        protocol: str | Protocol = "center",
+        views: str | None = None,
+        stride: float | None = None,
+        batch_size: int = 8,
     ) -> list[Prediction]:
         """Classify one video.
 
@@ -82,68 +111,147 @@ class VideoClassifier:
             video: a path; or its frames: uint8 (T, H, W, 3), a list of images, or what else the processor takes as a
                 clip. Frames are sampled from the latter as from a file.
             top_k: how many classes to return.
-            views: "TxS", clips spread over the time x crops spread over the long side; "1x1" is the middle of both.
-            stride: distance between the frames of a clip, in frames; by default they are chosen as in training
-                (``config.clip_sampling``, ``clip_stride`` and ``clip_fps``).
+            protocol: what the model sees of the video: "center" is the middle, its frames chosen as in training
+                (``config.clip_sampling``, ``clip_stride`` and ``clip_fps``); "k400", "ssv2", "ucf101" and "hmdb51" are
+                what the published tests show; or a `Protocol`, which leaves nothing to ``views`` and ``stride``.
+            views: in place of the protocol's: "5x3" is 5 clips spread over the time, 3 crops over the long side.
+            stride: in place of the protocol's frames: every so many of the video's own.
+            batch_size: views that go through the model at once.
 
         Returns:
             The ``top_k`` best classes, best first.
 
         Raises:
             VideoError: if the file cannot be read.
-            ValueError: if ``top_k`` or ``views`` makes no sense.
+            ValueError: if an option makes no sense.
         """
-        sampling = Sampling.of(self.model.config, views=views, stride=stride)
-        clips = sampling.read(video) if isinstance(video, str | Path) else sampling.pick(video)
-        return self.rank(self.scores(clips, crops=sampling.num_crops), top_k)
+        config = self.model.config
+        if isinstance(protocol, str):
+            protocol = find_protocol(protocol, config, views=views, stride=stride)
+        clips = read_clips(video, protocol.sampling, clip_frames=config.num_frames, num_clips=protocol.num_clips)
+        return self.rank(self.scores(clips, protocol, batch_size=batch_size), top_k)
 
-    def scores(self, clips: Sequence[Any], *, crops: int = 1) -> "torch.Tensor":
-        """Return the probability of every class, (L,) float32, averaged over clips and crops.
+    def scores(self, clips: Sequence[Any], protocol: Protocol, *, batch_size: int = 8) -> "torch.Tensor":
+        """Return the probability of every class, (L,) float32, averaged over the views of a video.
 
         Args:
-            clips: of one video, each a (T, H, W, C) array or a list of images.
-            crops: crops spread over the long side of a frame; 1 is the centre.
+            clips: of one video, as `read_clips` returns them.
+            protocol: says how they are resized and cropped.
+            batch_size: views that go through the model at once.
         """
         import torch
 
-        total = torch.zeros(self.model.config.num_labels)
-        with torch.inference_mode():
-            for clip in clips:
-                for pixel_values in self.crops_of(clip, crops):
-                    outputs = self.model(pixel_values.to(self.model.device, self.model.dtype), return_dict=True)
-                    logits = outputs.logits
-                    total += logits.float().softmax(-1)[0].cpu()
-        return check_finite(total / (len(clips) * crops))
+        cut = ViewTransform(protocol.num_crops, protocol.resize, self.model.config.frame_size, self.processor)
+        of_file = (torch.from_numpy(c).permute(0, 3, 1, 2) if isinstance(c, np.ndarray) else c for c in clips)
+        return self.probabilities(torch.cat([cut(clip) for clip in of_file]), batch_size=batch_size).mean(dim=0)
 
-    def crops_of(self, clip: Any, crops: int) -> Iterator["torch.Tensor"]:
-        """Yield the processed crops of a clip, each (1, T, C, H, W) float32."""
-        if crops == 1:
-            yield self.processor(clip, return_tensors="pt").pixel_values
-            return
-        whole = self.processor(clip, do_center_crop=False, return_tensors="pt").pixel_values
-        height, width = self.model.config.frame_size
-        room = (whole.shape[-2] - height, whole.shape[-1] - width)
-        if min(room) < 0:
+    def probabilities(self, pixel_values: "torch.Tensor", *, batch_size: int = 8) -> "torch.Tensor":
+        """Return the probability of every class for every clip, (B, L) float32 on the CPU.
+
+        Args:
+            pixel_values: (B, T, C, H, W), normalised floats, or uint8 in 0-255, normalised here beside the model.
+            batch_size: clips that go through the model at once.
+
+        Raises:
+            ValueError: if the model answers with NaN.
+        """
+        import torch
+
+        found = []
+        with torch.inference_mode():
+            for clips in pixel_values.split(batch_size):
+                clips = clips.to(self.model.device)
+                if clips.dtype == torch.uint8:
+                    clips = self._normalized(clips)
+                logits = self.model(clips.to(dtype=self.model.dtype), return_dict=True).logits
+                found.append(logits.float().softmax(dim=-1).cpu())
+        scores = torch.cat(found)
+        if not scores.isfinite().all():
             raise ValueError(
-                f"several crops need frames of at least {(height, width)} pixels after resizing, got "
-                f"{tuple(whole.shape[-2:])}: set the processor's size, or use one crop"
+                "the model answers with NaN: its weights are damaged, or too large for float16 (try float32)."
             )
-        for i in range(crops):
-            # The long side is walked from end to end, the other one stays in the middle.
-            top, left = (round(i * free / (crops - 1)) if free == max(room) else free // 2 for free in room)
-            yield whole[..., top : top + height, left : left + width]
+        return scores
 
     def rank(self, scores: "torch.Tensor", top_k: int) -> list[Prediction]:
         """Return the ``top_k`` best classes of (L,) scores, best first."""
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        _check_top_k(top_k)
         best = scores.topk(min(top_k, len(scores)))
         labels = self.model.config.id2label
         return [Prediction(labels[i], s) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
+    def _normalized(self, clips: "torch.Tensor") -> "torch.Tensor":
+        from videomae.video.augment import normalize
 
-def check_finite(scores: "torch.Tensor") -> "torch.Tensor":
-    """Return scores as they are, or raise a ValueError if they are no numbers."""
-    if not scores.isfinite().all():
-        raise ValueError("the model answers with NaN: its weights are damaged, or too large for float16 (try float32)")
-    return scores
+        mean, std = (np.atleast_1d(values) for values in (self.processor.image_mean, self.processor.image_std))
+        return normalize(clips, mean=mean, std=std)  # type: ignore[arg-type]
+
+
+def predict(
+    videos: Sequence[str | Path],
+    *,
+    model: str | Path | VideoClassifier = DEFAULT_MODEL,
+    top_k: int = 5,
+    protocol: str = "center",
+    views: str | None = None,
+    stride: float | None = None,
+    batch_size: int = 8,
+    device: "torch.device | str | None" = None,
+    dtype: "torch.dtype | str | None" = None,
+) -> Iterator[PredictionResult]:
+    """Classify files, decoding the next one while the model looks at this one.
+
+        >>> for result in predict(["clip.mp4"], model="run/model"):
+        ...     print(result.path, result.predictions[0].label)
+        clip.mp4 moving_up
+
+    Args:
+        videos: files, and folders that are searched for them.
+        model: a directory, a weights file, the id of a model on the Hugging Face Hub, or a classifier.
+        top_k: as for ``VideoClassifier``, like all that follows.
+        protocol: name of a protocol.
+        views: in place of the protocol's.
+        stride: in place of the protocol's frames.
+        batch_size: views that go through the model at once.
+        device: where to run; a classifier stays where it is.
+        dtype: of the parameters; those of a classifier stay as they are.
+
+    Yields:
+        A result per file, in order; a file that cannot be read gives a result with an error.
+
+    Raises:
+        CheckpointError: if the model cannot be loaded.
+        DataError: if a folder holds no videos.
+        ValueError: if an option makes no sense.
+    """
+    _check_top_k(top_k)
+    files = find_videos(videos)
+    load = partial(VideoClassifier.from_pretrained, device=device, dtype=dtype)
+    # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
+    if not isinstance(model, VideoClassifier) and Path(model).is_file():
+        model = load(model)
+    config = model.model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
+    chosen = find_protocol(protocol, config, views=views, stride=stride)
+    with ThreadPoolExecutor(1) as pool:
+
+        def read(file: Path) -> Future[list[Any]]:
+            options = {"clip_frames": config.num_frames, "num_clips": chosen.num_clips}
+            return pool.submit(read_clips, file, chosen.sampling, **options)
+
+        upcoming = read(files[0])
+        classifier = model if isinstance(model, VideoClassifier) else load(model)
+        for number, file in enumerate(files, start=1):
+            current = upcoming
+            if number < len(files):
+                upcoming = read(files[number])
+            try:
+                clips = current.result()
+            except VideoError as error:
+                yield PredictionResult(str(file), [], str(error))
+                continue
+            scores = classifier.scores(clips, chosen, batch_size=batch_size)
+            yield PredictionResult(str(file), classifier.rank(scores, top_k))
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}.")

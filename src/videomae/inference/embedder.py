@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from videomae.data.manifest import Sample
 from videomae.inference.devices import choose_device
-from videomae.inference.protocols import Sampling
 from videomae.video.clips import read_ahead, slide
 from videomae.video.processors import load_processor
 from videomae.video.reader import VideoReader
+from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
     import torch
@@ -165,12 +165,11 @@ class VideoEmbedder:
             if per == "window":
                 begin = max(float(times[0]), -np.inf if sample.start is None else sample.start)
                 inside = ((time - begin, frame) for time, frame in reader.frames(stretch.start, stretch.stop))
-                for start, clip in slide(inside, window=window, stride=hop, num_frames=num_frames):
+                for start, clip in slide(inside, window=window, hop=hop, num_frames=num_frames):
                     yield begin + start, begin + start + window, self._prepare(clip)
                 return
-            sampling = Sampling.of(self.model.config, stride=stride)
-            choice = sampling.choice
-            chosen = stretch.start + sampling.indices(len(stretch), video_fps=reader.fps)[0]
+            choice = ClipSampling.of_model(self.model.config, stride=stride)
+            chosen = stretch.start + choice(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
             frames = reader.frames_at(chosen)
             if choice.method == "uniform":
                 seconds = len(stretch) / reader.fps / num_frames

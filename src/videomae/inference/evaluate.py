@@ -1,29 +1,24 @@
 """Measure a fine-tuned model on labelled videos, by a named protocol."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from videomae.config import VideoMAEConfig
+from videomae.console import Progress, no_progress
 from videomae.data.manifest import Manifest
-from videomae.data.settings import Data
 from videomae.errors import DataError, VideoError
-from videomae.inference.classifier import DEFAULT_MODEL, VideoClassifier
+from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import process_of_group
 from videomae.inference.metrics import Evaluation, VideoScores, summarize
-from videomae.inference.protocols import Method, Protocol, ViewTransform, find_protocol, parse_views, published_top1
-from videomae.options import Flag
+from videomae.inference.protocols import Protocol, ViewTransform, find_protocol, published_top1
 
 if TYPE_CHECKING:
     import torch
 
 ON_BAD = ("stop", "wrong")
-EVERYTHING = "all"  # in place of a split
-Progress = Callable[[int, int], object]
 
 
 def evaluate(
@@ -37,7 +32,7 @@ def evaluate(
     allow_missing_classes: bool = False,
     confidence: float = 0.95,
     seed: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Evaluation:
     """Classify videos and compare with their labels.
 
@@ -79,9 +74,9 @@ def evaluate(
             data,
             sampling=protocol.sampling,
             clip_frames=config.num_frames,
-            num_clips=protocol.clips,
+            num_clips=protocol.num_clips,
             training=False,
-            transform=ViewTransform(protocol.crops, protocol.resize, config.frame_size, processor),
+            transform=ViewTransform(protocol.num_crops, protocol.resize, config.frame_size, processor),
             on_bad="mark",
         ),
         batch_size=max(batch_size // len(protocol.views), 1),
@@ -107,14 +102,15 @@ def evaluate(
     videos = [_video_scores(data, index, found[index]) for index in range(len(data))]
     departures = protocol.departures(config, processor)
     about = {
-        "protocol": dataclasses.asdict(protocol)
+        "protocol": protocol.to_dict()
         | {"clip_frames": config.num_frames, "frame_size": list(config.frame_size), "score": "mean of softmax"}
         | {"views": [list(view) for view in protocol.views], "processor": processor.to_dict()},
         "departures": departures,
         "published_top1_percent": {} if departures else published_top1(protocol.name, config),
         "seconds": round(meter.total, 3),
-        "share_of_time_waiting_for_videos": round(meter.share, 3),
+        "fraction_of_time_waiting_for_videos": round(meter.share, 3),
         "processes": world_size,
+        "dtype": str(classifier.model.dtype),
     }
     return summarize(videos, data.classes, confidence=confidence, seed=seed, about=about)
 
@@ -148,17 +144,9 @@ def _score_batch(
     """Return, by index of the video, its mean scores (L,) and the best class by the first 1, 2, ... V views (V,)."""
     import torch
 
-    from videomae.video.augment import normalize
-
-    processor, probabilities = classifier.processor, []
-    for clips in batch["pixel_values"].split(batch_size):
-        clips = clips.to(classifier.model.device)
-        if clips.dtype == torch.uint8:
-            mean, std = (np.atleast_1d(values) for values in (processor.image_mean, processor.image_std))
-            clips = normalize(clips, mean=mean, std=std)  # type: ignore[arg-type]
-        probabilities.append(classifier.model(clips).logits.float().softmax(dim=-1).cpu())
-    order = [clip * protocol.crops + crop for clip, crop in protocol.views]
-    by_view = torch.cat(probabilities).unflatten(0, (len(order), -1))[order]  # (V, B, L)
+    probabilities = classifier.probabilities(batch["pixel_values"], batch_size=batch_size)
+    order = [clip * protocol.num_crops + crop for clip, crop in protocol.views]
+    by_view = probabilities.unflatten(0, (len(order), -1))[order]  # (V, B, L)
     counts = torch.arange(1, len(order) + 1).view(-1, 1, 1)
     running = by_view.cumsum(dim=0) / counts  # (V, B, L)
     scores, predicted = running[-1].numpy(), running.argmax(dim=-1).T.numpy()
@@ -195,117 +183,10 @@ def _video_scores(data: Manifest, index: int, found: tuple[np.ndarray, np.ndarra
 
 @contextmanager
 def _evaluating(model: "torch.nn.Module") -> Iterator[None]:
-    """Switch off dropout and gradients; afterwards the model is in the mode that it came in."""
-    import torch
-
+    """Switch off dropout; afterwards the model is in the mode that it came in."""
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         model.train(training)
-
-
-# ------------------------------------------------------------------------------------------------ command line
-
-
-@dataclasses.dataclass
-class EvaluateSettings:
-    """Measure a fine-tuned model on labelled videos.
-
-    Runs on several devices or machines under ``torchrun``; every video is counted once.
-    """
-
-    data: Data
-
-    model: str = DEFAULT_MODEL
-    """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
-
-    split: str = "test"
-    """Which split of the data; "all" takes every video."""
-
-    protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] = "center"
-    """What the model sees of a video: the middle, its frames chosen as in the model's training, or what the published
-    tests of a benchmark show."""
-
-    views: str | None = None
-    """In place of the protocol's: clips spread over the time x crops spread over the frame, e.g. 5x3."""
-
-    sampling: Method | None = None
-    """Likewise: dense (every stride-th frame) or uniform (a frame of each of equal segments)."""
-
-    stride: float | None = None
-    """Likewise: distance between the frames of a dense clip, in frames."""
-
-    fps: float | None = None
-    """Likewise: frame rate that the stride is counted at, by default the video's own."""
-
-    on_bad: Literal["stop", "wrong"] = "stop"
-    """A video that cannot be read stops the run, or counts as wrong; none is replaced."""
-
-    allow_missing_classes: Flag = False
-    """Accept data without some of the model's classes."""
-
-    out: Path | None = None
-    """Folder for result.json, predictions.csv, confusion.csv and confusion.png."""
-
-    json: Flag = False
-    """Print one JSON object instead of tables."""
-
-    batch_size: int = 8
-    """Clips that go through the model at once."""
-
-    workers: int = 2
-    """Processes that decode videos; 0 decodes in the main one."""
-
-    device: str | None = None
-    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
-
-    dtype: str = "float32"
-    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
-
-    confidence: float = 0.95
-    """Of the interval of top-1: 0.95 for 95 %."""
-
-    seed: int = 0
-    """Of the bootstrap behind that interval."""
-
-
-def run(settings: EvaluateSettings, *, progress: Progress = lambda done, total: None) -> Evaluation:
-    """Evaluate as the settings say; in a group of processes, the first one writes the files.
-
-    Args:
-        settings: what to measure, on what, how.
-        progress: as for ``evaluate``.
-    """
-    data = settings.data.read()
-    data = data if settings.split == EVERYTHING else data.split(settings.split)
-    classifier = VideoClassifier.from_pretrained(settings.model, device=settings.device, dtype=settings.dtype)
-    protocol = _protocol_of(settings, classifier.model.config)
-    evaluation = evaluate(
-        classifier,
-        data,
-        protocol=protocol,
-        batch_size=settings.batch_size,
-        num_workers=settings.workers,
-        on_bad=settings.on_bad,
-        allow_missing_classes=settings.allow_missing_classes,
-        confidence=settings.confidence,
-        seed=settings.seed,
-        progress=progress,
-    )
-    evaluation.about.update(
-        model=settings.model, data=str(settings.data.path), split=settings.split, dtype=str(classifier.model.dtype)
-    )
-    if settings.out is not None and process_of_group()[0] == 0:
-        evaluation.save(settings.out)
-    return evaluation
-
-
-def _protocol_of(settings: EvaluateSettings, config: VideoMAEConfig) -> Protocol:
-    given: dict[str, Any] = {"method": settings.sampling, "stride": settings.stride, "fps": settings.fps}
-    if settings.views is not None:
-        given["clips"], given["crops"] = parse_views(settings.views)
-    changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(find_protocol(settings.protocol, config), **changes)

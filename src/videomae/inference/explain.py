@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.config import VideoMAEConfig, nearest
-from videomae.inference.protocols import Sampling
+from videomae.video.clips import read_clips
+from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,8 +116,7 @@ def explain(
 
     check_question(model, label, method)
     config = model.config
-    sampling = Sampling.of(config, stride=stride)
-    clip = (sampling.read(video) if isinstance(video, str | Path) else sampling.pick(video))[0]
+    clip = read_clips(video, ClipSampling.of_model(config, stride=stride), clip_frames=config.num_frames)[0]
     with torch.inference_mode(False), torch.no_grad():
         pixel_values = processor(clip, return_tensors="pt").pixel_values
         outputs = model(

@@ -22,8 +22,8 @@ from videomae.data.settings import Data, DataSettings  # noqa: F401
 from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.inference.embedder import Features, Per, VideoEmbedder
-from videomae.inference.protocols import Sampling
 from videomae.options import Flag, Seconds
+from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
     import pyarrow
@@ -195,7 +195,7 @@ def _write_with_ray(missing: Sequence[int], settings: EmbedSettings) -> Iterator
 def describe(settings: EmbedSettings, manifest: Manifest, embedder: VideoEmbedder) -> dict[str, Any]:
     """Return what features depend on: settings, videos, weights and processor."""
     kept = {name: getattr(settings, name) for name in ("per", "layer", "window", "hop", "npy")}
-    choice = Sampling.of(embedder.model.config, stride=settings.stride).choice
+    choice = ClipSampling.of_model(embedder.model.config, stride=settings.stride)
     kept |= {"sampling": choice.method, "stride": choice.stride, "fps": choice.fps}
     classes = manifest.classes
     rows = [(v.path, v.start, v.end, v.label is not None and classes[v.label], v.split, v.group) for v in manifest]

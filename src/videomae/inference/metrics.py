@@ -4,22 +4,16 @@ N videos · L classes · V views of a video
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import DataError
-from videomae.files import atomic_write, write_csv, write_json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CALIBRATION_BINS = 15
 RESAMPLES = 2000
-LARGEST_FIGURE_WITH_NAMES, LARGEST_FIGURE_WITH_COUNTS = 60, 20  # classes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,8 +54,8 @@ class ClassResult:
         name: of the class.
         videos: how many there are of it.
         correct: how many of them were recognised.
-        accuracy: their share in 0-1 (the recall); None without videos.
-        precision: share of the videos given this class that are of it; None where none was given it.
+        accuracy: their fraction in 0-1 (the recall); None without videos.
+        precision: fraction of the videos given this class that are of it; None where none was given it.
     """
 
     name: str
@@ -73,11 +67,11 @@ class ClassResult:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a model classifies a set of videos. Shares are in 0-1, and unreadable videos count as wrong.
+    """How well a model classifies a set of videos. Fractions are in 0-1, and unreadable videos count as wrong.
 
     Attributes:
-        top1: share of videos whose best class is the true one.
-        top5: share of videos whose true class is among the best five; 1 with five classes or fewer.
+        top1: fraction of videos whose best class is the true one.
+        top5: fraction of videos whose true class is among the best five; 1 with five classes or fewer.
         mean_class_accuracy: mean of the accuracies of the classes that have videos.
         interval: of ``top1``, where it would lie for other videos of this kind.
         confidence: of the interval, 0.95 for 95 %.
@@ -87,7 +81,7 @@ class Evaluation:
         num_videos: N.
         num_unreadable: how many of them could not be read.
         accuracy_by_views: ``top1`` by the first 1, 2, ... V views.
-        per_class: a line for every class.
+        per_class: how each class fared.
         classes: the names.
         confusion: (L, L) int64, true class x predicted class, unreadable videos left out.
         videos: what was said about each.
@@ -123,37 +117,6 @@ class Evaluation:
             "unreadable": unreadable,
             **self.about,
         }
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write result.json, predictions.csv, confusion.csv and confusion.png, and return their paths."""
-        names = ("result.json", "predictions.csv", "confusion.csv", "confusion.png")
-        result, predictions, confusion, figure = files = [Path(folder) / name for name in names]
-        write_json(result, self.to_dict())
-        self.write_predictions(predictions)
-        rows = zip(self.classes, *self.confusion.T.tolist(), strict=True)
-        write_csv(confusion, ("true \\ predicted", *self.classes), rows)
-        with atomic_write(figure) as temporary:
-            plot_confusion(self.confusion, self.classes).savefig(temporary, dpi=120)
-        return files
-
-    def write_predictions(self, path: str | Path) -> None:
-        """Write a CSV line per video: path, start and end where there are any, label, predicted, a score per class.
-
-        An unreadable video has an ``error`` in place of a prediction and scores.
-        """
-        stretches = any(video.start is not None or video.end is not None for video in self.videos)
-        times = ("start", "end") if stretches else ()
-        scores = [f"score:{name}" for name in self.classes]
-
-        def rows() -> Iterable[list[Any]]:
-            for video in self.videos:
-                row = [video.path, *(getattr(video, name) for name in times), self.classes[video.label]]
-                if video.scores is None or video.predicted is None:
-                    yield [*row, "", video.error, *([""] * len(scores))]
-                else:
-                    yield [*row, self.classes[video.predicted[-1]], "", *(f"{score:.7g}" for score in video.scores)]
-
-        write_csv(path, ("path", *times, "label", "predicted", "error", *scores), rows())
 
 
 def summarize(
@@ -207,10 +170,10 @@ def summarize(
     interval, method = accuracy_interval(right, groups, confidence=confidence, seed=seed)
     counts = np.bincount([video.label for video in videos], minlength=L)
     per_class = _per_class(confusion.numpy(), counts, classes)
-    share_read = len(read) / len(videos)
+    fraction_read = len(read) / len(videos)
     return Evaluation(
         top1=float(right.mean()),
-        top5=float(top5) * share_read,
+        top5=float(top5) * fraction_read,
         mean_class_accuracy=float(np.mean([line.accuracy for line in per_class if line.accuracy is not None])),
         interval=interval,
         confidence=confidence,
@@ -239,7 +202,7 @@ def accuracy_interval(
     Args:
         right: (N,) bool, which videos are classified right.
         groups: of each video; a video without one is a group of its own.
-        confidence: share of the resamples inside, between 0 and 1.
+        confidence: fraction of the resamples inside, between 0 and 1.
         seed: the same seed gives the same interval.
     """
     if not 0 < confidence < 1:
@@ -258,35 +221,6 @@ def accuracy_interval(
     accuracies = [hits[chosen].sum() / sizes[chosen].sum() for chosen in drawn]
     low, high = np.quantile(accuracies, (tail, 1 - tail)).tolist()
     return (low, high), f"bootstrap, {RESAMPLES} resamples of {n} {unit}, seed {seed}"
-
-
-def plot_confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> "Figure":
-    """Draw a confusion matrix, each row shaded by its share of the true class.
-
-    Args:
-        confusion: (L, L), true class x predicted class.
-        classes: names of the L classes.
-    """
-    from matplotlib.figure import Figure
-
-    L = len(classes)
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = 3.5 + 0.3 * min(L, LARGEST_FIGURE_WITH_NAMES)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true")
-    if L <= LARGEST_FIGURE_WITH_NAMES:
-        # A dollar sign would start a formula.
-        names = [name.replace("$", r"\$") for name in classes]
-        axes.set_xticks(range(L), names, rotation=90)
-        axes.set_yticks(range(L), names)
-    if L <= LARGEST_FIGURE_WITH_COUNTS:
-        for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour)
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
-    return figure
 
 
 def _per_class(

@@ -1,15 +1,10 @@
-"""Which parts of a video a model looks at: named protocols of the published tests, and views of one's own."""
+"""What a model sees of a video: its clips and their crops, as in training, as in a published test, or one's own."""
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, VideoMAEConfig, nearest
 from videomae.video.processors import VideoMAEImageProcessor
-from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -17,81 +12,32 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Which parts of a video a model looks at.
-
-    Attributes:
-        choice: of the frames of a clip.
-        clip_frames: of a clip.
-        num_clips: spread over the video's length; a single one is its middle.
-        num_crops: spread over the long side of a frame; 1 is the centre.
-    """
-
-    choice: ClipSampling
-    clip_frames: int
-    num_clips: int = 1
-    num_crops: int = 1
-
-    @classmethod
-    def of(cls, config: VideoMAEConfig, *, views: str = "1x1", stride: float | None = None) -> Self:
-        """Choose frames as in a model's training, or every ``stride``-th of the video's own."""
-        return cls(ClipSampling.of_model(config, stride=stride), config.num_frames, *parse_views(views))
-
-    def read(self, path: str | Path) -> list[NDArray[np.uint8]]:
-        """Read the clips of a video file, each (T, H, W, 3) uint8; only what they need is decoded."""
-        with VideoReader(path) as reader:
-            indices = self.indices(reader.num_frames, video_fps=reader.fps)
-            frames = reader.frames_at(indices.ravel())
-        return list(frames.reshape(*indices.shape, *frames.shape[1:]))
-
-    def pick(self, frames: Any) -> list[Any]:
-        """Pick the clips out of frames in memory: a list of them, or an array (T, H, W, C) or (T, C, H, W)."""
-        shape = getattr(frames, "shape", None)
-        if shape is not None and len(shape) != 4:
-            raise ValueError(f"a video must be a list of frames or an array of 4 axes, got the shape {tuple(shape)}")
-        indices = self.indices(len(frames), video_fps=self.choice.fps or 1.0)  # their rate is not known
-        return [[frames[i] for i in row] for row in indices.tolist()]
-
-    def indices(self, num_frames: int, *, video_fps: float) -> NDArray[np.int64]:
-        """Return the frame numbers of the clips, (num_clips, clip_frames)."""
-        return self.choice(num_frames, video_fps=video_fps, clip_frames=self.clip_frames, num_clips=self.num_clips)
-
-
-def parse_views(views: str) -> tuple[int, int]:
-    """Read "5x3" as 5 clips in time, 3 crops in space."""
-    clips, _, crops = views.partition("x")
-    if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
-        raise ValueError(f"views must be CLIPSxCROPS, e.g. 5x3, got {views!r}")
-    return int(clips), int(crops)
-
-
-Method = Literal["dense", "uniform"]
-
-
-@dataclasses.dataclass(frozen=True)
 class Protocol:
     """Everything that decides what a model sees of a video. Scores are the mean of the softmax over the views.
 
+    A view is one crop of one clip.
+
     Attributes:
         name: by which it is recorded.
-        method: "dense" takes every ``stride``-th frame, clips spread over the video; "uniform" a frame from each of
-            as many segments as the model has frames, each clip further on in them (TSN).
-        stride: distance between the frames of a dense clip, in frames.
-        clips: in time.
-        crops: spread over the long side of a frame; 1 is the centre.
-        fps: frame rate that the stride is counted at; None counts the video's own frames.
-        resize: "processor" resizes as the model's processor does, so that a centre crop is what ``predict`` sees.
-            "published" resizes as v1 tests: the short side to that of the crop, bilinear without antialiasing; larger
-            frames are shrunk first, antialiased, to what the published data was stored at (320 for a crop of 224).
+        sampling: which frames make a clip.
+        num_clips: spread over the video's length; 1 is the middle.
+        num_crops: spread over the long side of a frame; 1 is the centre.
+        resize: "processor" resizes as the model's processor does. "published" resizes as v1 tests: the short side to
+            that of the crop, bilinear without antialiasing; larger frames are shrunk first, antialiased, to what the
+            published data was stored at (320 for a crop of 224).
     """
 
     name: str
-    method: Method = "dense"
-    stride: float = 4
-    clips: int = 1
-    crops: int = 1
-    fps: float | None = None
+    sampling: ClipSampling = dataclasses.field(default_factory=ClipSampling)
+    num_clips: int = 1
+    num_crops: int = 1
     resize: Literal["processor", "published"] = "processor"
+
+    @classmethod
+    def of_model(cls, config: VideoMAEConfig, *, views: str = "1x1", stride: float | None = None) -> Self:
+        """Return what a model saw in training, in the middle of a video; see `find_protocol` for the arguments."""
+        num_clips, num_crops = parse_views(views)
+        return cls("center", ClipSampling.of_model(config, stride=stride), num_clips, num_crops)
 
     @property
     def views(self) -> list[tuple[int, int]]:
@@ -99,24 +45,27 @@ class Protocol:
 
         def from_middle(view: tuple[int, int]) -> tuple[int, int]:
             clip, crop = view
-            return abs(2 * crop - self.crops + 1), abs(2 * clip - self.clips + 1)
+            return abs(2 * crop - self.num_crops + 1), abs(2 * clip - self.num_clips + 1)
 
-        return sorted(((clip, crop) for clip in range(self.clips) for crop in range(self.crops)), key=from_middle)
+        every = ((clip, crop) for clip in range(self.num_clips) for crop in range(self.num_crops))
+        return sorted(every, key=from_middle)
 
-    @property
-    def sampling(self) -> ClipSampling:
-        """The choice of frames of a clip."""
-        return ClipSampling(self.method, self.stride, self.fps)
+    def to_dict(self) -> dict[str, Any]:
+        """Return all choices, those of frames among them, ready for JSON."""
+        content = dataclasses.asdict(self)
+        sampling = content.pop("sampling")
+        del sampling["jitter"]  # of training
+        return content | sampling
 
     def departures(self, config: VideoMAEConfig, processor: VideoMAEImageProcessor) -> list[str]:
         """List what keeps a result from being compared with the published one, where there is one."""
         if self.name not in PUBLISHED:
             return []
-        official = PROTOCOLS[self.name]
+        ours, official = self.to_dict(), PROTOCOLS[self.name].to_dict()
         found = [
-            f"{field.name} is {getattr(self, field.name)}, the protocol has {getattr(official, field.name)}"
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != getattr(official, field.name)
+            f"{name} is {ours[name]}, the protocol has {value}"
+            for name, value in official.items()
+            if ours[name] != value
         ]
         measured = {
             "frames of a clip": (config.num_frames, 16),
@@ -129,13 +78,25 @@ class Protocol:
         ]
 
 
-# The tests of v1 and v2 (FACTS of the published evaluation: papers and scripts); "center" is what `predict` sees.
+def parse_views(views: str) -> tuple[int, int]:
+    """Read "5x3" as 5 clips in time, 3 crops in space."""
+    num_clips, _, num_crops = views.partition("x")
+    if not (num_clips.isdecimal() and num_crops.isdecimal() and int(num_clips) and int(num_crops)):
+        raise ValueError(f"views must be CLIPSxCROPS, e.g. 5x3, got {views!r}.")
+    return int(num_clips), int(num_crops)
+
+
+def _published(name: str, sampling: ClipSampling, num_clips: int) -> Protocol:
+    return Protocol(name, sampling, num_clips, num_crops=3, resize="published")
+
+
+# As the papers of v1 and v2 and their scripts test; "center" chooses frames as in the model's own training.
 PROTOCOLS = {
     "center": Protocol("center"),
-    "k400": Protocol("k400", clips=5, crops=3, resize="published"),
-    "ssv2": Protocol("ssv2", method="uniform", clips=2, crops=3, resize="published"),
-    "ucf101": Protocol("ucf101", clips=5, crops=3, resize="published"),
-    "hmdb51": Protocol("hmdb51", clips=5, crops=3, resize="published"),
+    "k400": _published("k400", ClipSampling("dense", stride=4), num_clips=5),
+    "ssv2": _published("ssv2", ClipSampling("uniform"), num_clips=2),
+    "ucf101": _published("ucf101", ClipSampling("dense", stride=4), num_clips=5),
+    "hmdb51": _published("hmdb51", ClipSampling("dense", stride=4), num_clips=5),
 }
 
 # Protocol: its number of classes, and by size of the model the published top-1, %, with what was trained.
@@ -172,32 +133,55 @@ def published_top1(protocol: str, config: VideoMAEConfig) -> dict[str, float]:
     return {}
 
 
-def find_protocol(name: str, config: VideoMAEConfig) -> Protocol:
-    """Return a protocol by its name; "center" chooses frames as in the model's training."""
+def find_protocol(
+    name: str, config: VideoMAEConfig, *, views: str | None = None, stride: float | None = None
+) -> Protocol:
+    """Return a protocol by its name.
+
+    Args:
+        name: one of ``PROTOCOLS``; "center" is what the model saw in training, in the middle of a video.
+        config: of the model.
+        views: in place of the protocol's, such as "5x3": clips spread over the time x crops spread over the frame.
+        stride: in place of the protocol's frames, every ``stride``-th of the video's own.
+
+    Raises:
+        ValueError: for an unknown name, or views or a stride that make no sense.
+    """
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}{nearest(name, PROTOCOLS)}. Known: {', '.join(PROTOCOLS)}.")
-    if name != "center":
-        return PROTOCOLS[name]
-    method: Method = "uniform" if config.clip_sampling == "uniform" else "dense"
-    return dataclasses.replace(PROTOCOLS[name], method=method, stride=config.clip_stride, fps=config.clip_fps)
+    changes: dict[str, Any] = {}
+    if name == "center" or stride is not None:
+        changes["sampling"] = ClipSampling.of_model(config, stride=stride)
+    if views is not None:
+        changes["num_clips"], changes["num_crops"] = parse_views(views)
+    return dataclasses.replace(PROTOCOLS[name], **changes)
+
+
+_UNCHANGED = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewTransform:
-    """Cut the views out of a clip: (T, C, H, W) uint8 to (crops, T, C, *frame_size).
+    """Cut the views out of a clip: (T, C, H, W) uint8, or what else the processor takes, to (S, T, C, *frame_size).
 
     The result is normalised where the model's processor resizes, and uint8 where "published" does: a quarter of the
     bytes to move, normalised beside the model.
+
+    Attributes:
+        num_crops: S.
+        resize: as in `Protocol`.
+        frame_size: height and width that the model takes.
+        processor: of the model.
     """
 
-    crops: int
+    num_crops: int
     resize: str
     frame_size: tuple[int, int]
     processor: VideoMAEImageProcessor
 
     def __post_init__(self) -> None:
         height, width = self.frame_size
-        if height != width and (self.crops > 1 or self.resize == "published"):
+        if height != width and (self.num_crops > 1 or self.resize == "published"):
             raise ValueError(
                 f"several crops, and the protocols of the benchmarks, need square frames; the model's are "
                 f"{self.frame_size}. Use the protocol 'center', with one crop."
@@ -211,16 +195,27 @@ class ViewTransform:
                 "Use the protocol 'center'."
             )
 
-    def __call__(self, clip: "torch.Tensor") -> "torch.Tensor":
+    def __call__(self, clip: Any) -> "torch.Tensor":
         """Cut the views out of a clip."""
+        import torch
+
+        is_tensor = isinstance(clip, torch.Tensor)
+        layout = "channels_first" if is_tensor else None
+
+        def process(**changes: bool) -> "torch.Tensor":
+            options = {"input_data_format": layout, "data_format": "channels_first", **changes}
+            return self.processor(clip, return_tensors="pt", **options).pixel_values
+
+        if self.resize == "processor" and self.num_crops == 1:
+            return process()
         from videomae.video.augment import ShrinkShortSide, eval_views
 
         size = self.frame_size[0]
-        if self.resize == "published":
-            stored = ShrinkShortSide(320 * size // 224)(clip)
-            return eval_views(stored, short_side=size, image_size=size, crops=self.crops, antialias=False)
-        layout = {"input_data_format": "channels_first", "data_format": "channels_first", "return_tensors": "pt"}
-        if self.crops == 1:
-            return self.processor(clip, **layout).pixel_values
-        whole = self.processor(clip, do_center_crop=False, **layout).pixel_values[0]
-        return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, crops=self.crops)
+        if self.resize == "processor":
+            whole = process(do_center_crop=False)[0]
+            return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, crops=self.num_crops)
+        frames = clip if is_tensor else process(**_UNCHANGED)[0]
+        if frames.dtype != torch.uint8:
+            raise ValueError(f"the protocols of the benchmarks take frames of 8 bits, 0 to 255, got {frames.dtype}.")
+        stored = ShrinkShortSide(320 * size // 224)(frames)
+        return eval_views(stored, short_side=size, image_size=size, crops=self.num_crops, antialias=False)

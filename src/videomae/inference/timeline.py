@@ -6,6 +6,7 @@ L classes · T frames of a clip
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.files import write_csv, write_json
 from videomae.video.clips import read_ahead, slide
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream, stream_frames
@@ -77,7 +77,7 @@ class Timeline:
         classes: the names.
         num_frames: how many frames were decoded, each once.
         duration: seconds from the start of the first frame to the end of the last.
-        settings: what windows and events were made with: window, stride, threshold, leave and min_length.
+        settings: what windows and events were made with: window, hop, threshold, exit_threshold and min_length.
         error: why a stream broke off, or None.
     """
 
@@ -103,34 +103,15 @@ class Timeline:
         events = [dataclasses.asdict(event) for event in self.events]
         return {"settings": self.settings, "events": events, "windows": windows, "error": self.error}
 
-    def save(self, path: str | Path) -> None:
-        """Write everything as .json, or the events as .csv.
-
-        In the .json each window has the scores of all ``classes``, so that `merge_events` can be asked again.
-
-        Raises:
-            ValueError: if the file's name ends in neither.
-        """
-        path = Path(path)
-        if path.suffix not in (".csv", ".json"):
-            raise ValueError(f"a timeline is written as .csv or .json, got {path}")
-        if path.suffix == ".json":
-            content = self.to_dict() | {"classes": list(self.classes), "duration": self.duration}
-            for stored, window in zip(content["windows"], self.windows, strict=True):
-                stored["scores"] = [round(float(score), 7) for score in window.scores]
-            write_json(path, content)
-        else:
-            write_csv(path, ("label", "start", "end", "score"), map(dataclasses.astuple, self.events))
-
 
 def read_timeline(
     classifier: "VideoClassifier",
     source: str | Path,
     *,
     window: float = 2.0,
-    stride: float = 1.0,
+    hop: float = 1.0,
     threshold: float = 0.5,
-    leave: float | None = None,
+    exit_threshold: float | None = None,
     min_length: float = 0.0,
     batch_size: int = 8,
     on_window: Callable[[Window], object] = lambda window: None,
@@ -143,7 +124,7 @@ def read_timeline(
 
         >>> from videomae import VideoClassifier
         >>> classify = VideoClassifier.from_pretrained("run/model")
-        >>> timeline = read_timeline(classify, "long.mp4", window=2, stride=1)
+        >>> timeline = read_timeline(classify, "long.mp4", window=2, hop=1)
         >>> [(event.label, event.start, event.end) for event in timeline.events]
         [('moving_up', 0.0, 4.0)]
 
@@ -151,9 +132,9 @@ def read_timeline(
         classifier: model and processor.
         source: file, URL, device or pipe.
         window: seconds that a clip spans; its T frames are spread evenly over them.
-        stride: seconds from one window to the next.
-        threshold: a class begins when its score reaches this, in 0-1.
-        leave: and ends when it falls below this; by default six tenths of the threshold.
+        hop: seconds from one window to the next.
+        threshold: an event of a class begins when its score reaches this, in 0-1.
+        exit_threshold: and ends when it falls below this; by default six tenths of the threshold.
         min_length: events shorter than so many seconds are left out.
         batch_size: windows that go through the model at once.
         on_window: called with each window as it is scored.
@@ -162,18 +143,24 @@ def read_timeline(
         VideoError: if the source cannot be read, or shows nothing.
         ValueError: for a setting that makes no sense.
     """
-    if min(window, stride) <= 0 or batch_size < 1:
-        raise ValueError(f"window, stride and batch_size must be above 0, got {window}, {stride} and {batch_size}")
-    if stride > window:
-        raise ValueError(f"a stride of {stride} s leaves gaps between windows of {window} s: make it at most as long")
-    leave = check_threshold(threshold, leave)
+    import torch
+
+    if min(window, hop) <= 0 or batch_size < 1:
+        raise ValueError(f"window, hop and batch_size must be above 0, got {window}, {hop} and {batch_size}.")
+    if hop > window:
+        raise ValueError(f"a hop of {hop} s leaves gaps between windows of {window} s: make it at most as long.")
+    exit_threshold = check_thresholds(threshold, exit_threshold)
     counter = _Counter(stream_frames(source))
     windows: list[Window] = []
     broken: str | None = None
-    clips = slide(counter, window=window, stride=stride, num_frames=classifier.model.config.num_frames)
+    clips = slide(counter, window=window, hop=hop, num_frames=classifier.model.config.num_frames)
+    processed = ((begin, classifier.processor(clip, return_tensors="pt").pixel_values) for begin, clip in clips)
+    batches = iter(lambda: list(islice(processed, batch_size)), [])
     try:
-        for batch in read_ahead(_batched(_processed(clips, classifier), batch_size), stop=counter.stop):
-            for begin, scores in zip([begin for begin, _ in batch], _score(batch, classifier), strict=True):
+        for batch in read_ahead(batches, stop=counter.stop):
+            begins, pixel_values = zip(*batch, strict=True)
+            probabilities = classifier.probabilities(torch.cat(pixel_values), batch_size=batch_size)
+            for begin, scores in zip(begins, probabilities.numpy(), strict=True):
                 windows.append(Window(begin, begin + window, scores))
                 on_window(windows[-1])
     except KeyboardInterrupt:
@@ -185,19 +172,12 @@ def read_timeline(
         broken = str(error)
         log.warning("%s; what was seen until then is kept", error)
     if not windows:
-        raise VideoError(f"{source} has no frames to look at")
+        raise VideoError(f"{source} has no frames to look at. Run `videomae check` on it.")
     duration = counter.time if counter.frames > 1 else _duration_of_one_frame(source)
     names = tuple(classifier.model.config.id2label.values())
-    settings = {"window": window, "stride": stride, "threshold": threshold, "leave": leave, "min_length": min_length}
-    events = merge_events(
-        windows,
-        names,
-        stride=stride,
-        end=duration,
-        threshold=threshold,
-        leave=leave,
-        min_length=min_length,
-    )
+    thresholds = {"threshold": threshold, "exit_threshold": exit_threshold, "min_length": min_length}
+    events = merge_events(windows, names, hop=hop, end=duration, **thresholds)
+    settings = {"window": window, "hop": hop, **thresholds}
     return Timeline(tuple(windows), tuple(events), names, counter.frames, duration, settings, broken)
 
 
@@ -205,33 +185,33 @@ def merge_events(
     windows: Sequence[Window],
     classes: Sequence[str],
     *,
-    stride: float,
+    hop: float,
     end: float,
     threshold: float = 0.5,
-    leave: float | None = None,
+    exit_threshold: float | None = None,
     min_length: float = 0.0,
 ) -> list[Event]:
-    """Merge windows that show the same class, with hysteresis: in at ``threshold``, out below ``leave``.
+    """Merge windows that show the same class, with hysteresis: in at ``threshold``, out below ``exit_threshold``.
 
-    A window speaks for the ``stride`` seconds around its middle, the first and last ones for the ends, too.
+    A window speaks for the ``hop`` seconds around its middle, the first and last ones for the ends, too.
 
     Args:
         windows: in order.
         classes: L names.
-        stride: seconds from one window to the next.
+        hop: seconds from one window to the next.
         end: length of the video in seconds.
         threshold: score at which an event begins, in 0-1.
-        leave: score below which it ends; by default six tenths of the threshold.
+        exit_threshold: score below which it ends; by default six tenths of the threshold.
         min_length: shorter events are left out, seconds.
 
     Raises:
-        ValueError: if the scores do not lie in 0-1, or ``leave`` above ``threshold``.
+        ValueError: if the thresholds do not lie in 0-1, or ``exit_threshold`` above ``threshold``.
     """
-    leave = check_threshold(threshold, leave)
+    exit_threshold = check_thresholds(threshold, exit_threshold)
     scores = np.stack([window.scores for window in windows])  # (windows, L)
     middles = [(window.start + window.end) / 2 for window in windows]
-    begins = [0.0] + [middle - stride / 2 for middle in middles[1:]]
-    ends = [middle + stride / 2 for middle in middles[:-1]] + [max(end, begins[-1])]
+    begins = [0.0] + [middle - hop / 2 for middle in middles[1:]]
+    ends = [middle + hop / 2 for middle in middles[:-1]] + [max(end, begins[-1])]
     events = []
     for label, name in enumerate(classes):
         first: int | None = None
@@ -239,9 +219,9 @@ def merge_events(
             score = scores[i, label] if i < len(windows) else 0.0
             if first is None and score >= threshold:
                 first = i
-                while first > 0 and scores[first - 1, label] >= leave:
+                while first > 0 and scores[first - 1, label] >= exit_threshold:
                     first -= 1
-            elif first is not None and score < leave:
+            elif first is not None and score < exit_threshold:
                 event = Event(
                     name, round(begins[first], 3), round(ends[i - 1], 3), float(scores[first:i, label].mean())
                 )
@@ -251,14 +231,15 @@ def merge_events(
     return sorted(events, key=lambda event: (event.start, event.label))
 
 
-def check_threshold(threshold: float, leave: float | None = None) -> float:
+def check_thresholds(threshold: float, exit_threshold: float | None = None) -> float:
     """Return the score below which an event ends, or raise a ValueError."""
-    leave = 0.6 * threshold if leave is None else leave
-    if not 0 < leave <= threshold <= 1:
+    exit_threshold = 0.6 * threshold if exit_threshold is None else exit_threshold
+    if not 0 < exit_threshold <= threshold <= 1:
         raise ValueError(
-            f"the threshold must lie above 0 and up to 1, and leave not above it, got {threshold}, {leave}"
+            "threshold must lie above 0 and up to 1, and exit_threshold not above it, got "
+            f"{threshold} and {exit_threshold}."
         )
-    return leave
+    return exit_threshold
 
 
 class _Counter:
@@ -286,31 +267,3 @@ def _duration_of_one_frame(source: str | Path) -> float:
         return SINGLE_FRAME
     with VideoReader(source) as reader:
         return reader.duration or SINGLE_FRAME
-
-
-def _processed(clips: Iterable[tuple[float, list[Any]]], classifier: "VideoClassifier") -> Iterator[tuple[float, Any]]:
-    for begin, clip in clips:
-        yield begin, next(classifier.crops_of(clip, 1))
-
-
-def _batched(items: Iterable[tuple[float, Any]], size: int) -> Iterator[list[tuple[float, Any]]]:
-    batch: list[tuple[float, Any]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _score(batch: Sequence[tuple[float, Any]], classifier: "VideoClassifier") -> NDArray[np.float32]:
-    import torch
-
-    from videomae.inference.classifier import check_finite
-
-    model = classifier.model
-    pixels = torch.cat([pixel_values for _, pixel_values in batch])
-    with torch.inference_mode():
-        logits = model(pixels.to(model.device, model.dtype), return_dict=True).logits
-    return check_finite(logits.float().softmax(-1)).cpu().numpy()

@@ -441,22 +441,23 @@ def _copy_whole(source: str, target: str) -> None:
 
 
 def _evaluate(settings: TrainSettings, plan: TrainPlan, manifest: Path, model: Path) -> Evaluation:
-    from videomae.inference.evaluate import EvaluateSettings, run
+    from videomae.inference.classifier import VideoClassifier
+    from videomae.inference.evaluate import evaluate
+    from videomae.inference.protocols import Protocol
+    from videomae.plots.evaluation import write_evaluation
 
-    evaluation = run(
-        EvaluateSettings(
-            data=DataSettings(manifest),
-            model=str(model),
-            split="test",
-            views=f"{VIEWS}x1",
-            allow_missing_classes=True,
-            batch_size=24,
-            workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
-            device="cpu" if settings.device == "cpu" else None,
-            out=settings.out / "evaluation",
-            on_bad="wrong",
-        )
+    classifier = VideoClassifier.from_pretrained(model, device="cpu" if settings.device == "cpu" else None)
+    evaluation = evaluate(
+        classifier,
+        DataSettings(manifest).read().split("test"),
+        protocol=Protocol.of_model(classifier.model.config, views=f"{VIEWS}x1"),
+        batch_size=24,
+        num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
+        on_bad="wrong",
+        allow_missing_classes=True,
     )
+    evaluation.about.update(model=str(model), data=str(manifest), split="test")
+    write_evaluation(evaluation, settings.out / "evaluation")
     write_json(settings.out / "result.json", evaluation.to_dict())
     return evaluation
 

@@ -1,11 +1,12 @@
-"""Timelines as pictures: scores and events over the time, and the video with its events drawn on it."""
+"""Timelines as files: a table, a picture of scores and events, and the video with its events drawn on it."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from videomae.files import atomic_write
+from videomae.files import atomic_write, write_csv, write_json
 from videomae.inference.timeline import Event, Timeline
 from videomae.plots.style import plain
 from videomae.video.reader import VideoReader
@@ -13,9 +14,30 @@ from videomae.video.reader import VideoReader
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TABLES = (".csv", ".json")
 SHOWN_CLASSES = 6
 READABLE_WIDTH = 320
 COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
+
+
+def write_timeline(timeline: Timeline, path: str | Path) -> None:
+    """Write everything as .json, or the events as .csv.
+
+    In the .json each window has the scores of all ``classes``, so that `merge_events` can be asked again.
+
+    Raises:
+        ValueError: if the file's name ends in neither.
+    """
+    path = Path(path)
+    if path.suffix not in TABLES:
+        raise ValueError(f"a timeline is written as .csv or .json, got {path}.")
+    if path.suffix == ".json":
+        content = timeline.to_dict() | {"classes": list(timeline.classes), "duration": timeline.duration}
+        for stored, window in zip(content["windows"], timeline.windows, strict=True):
+            stored["scores"] = [round(float(score), 7) for score in window.scores]
+        write_json(path, content)
+    else:
+        write_csv(path, ("label", "start", "end", "score"), map(dataclasses.astuple, timeline.events))
 
 
 def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":

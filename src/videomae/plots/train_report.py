@@ -12,7 +12,8 @@ import numpy as np
 from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.files import atomic_write
-from videomae.inference.metrics import Evaluation, VideoScores, plot_confusion
+from videomae.inference.metrics import Evaluation, VideoScores
+from videomae.plots.evaluation import plot_confusion
 from videomae.training.metrics_log import read_metrics
 from videomae.video.reader import VideoReader
 
@@ -162,25 +163,27 @@ def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
         return []
     import torch
 
-    from videomae.inference.protocols import Sampling
     from videomae.inference.reconstruct import load_pretrained, reconstruct
     from videomae.models.masking import MASKS
     from videomae.plots.reconstruction import draw
     from videomae.settings import from_recipe
     from videomae.training.pretraining import PretrainSettings
     from videomae.video.processors import load_processor
+    from videomae.video.sampling import ClipSampling
 
     model = load_pretrained(pretrained, device="cpu").eval()
     processor = load_processor(pretrained, model.config)
     mask = from_recipe(PretrainSettings, folder / "pretrain/settings.toml").mask
-    sampling = Sampling.of(model.config)
+    sampling, length = ClipSampling.of_model(model.config), model.config.num_frames
     test = manifest.split("test").samples
     chosen = [test[i] for i in np.linspace(0, len(test) - 1, min(RECONSTRUCTIONS, len(test))).round().astype(int)]
     pictures = []
     for number, sample in enumerate(chosen):
         with VideoReader(sample.file) as reader:
             stretch = sample.some_frames_of(reader.times)
-            frames = reader.frames_at(stretch.start + sampling.indices(len(stretch), video_fps=reader.fps)[0])
+            frames = reader.frames_at(
+                stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=length)[0]
+            )
         pixels = processor(list(frames), return_tensors="pt").pixel_values
         hidden = MASKS[mask.name](model.config.grid, mask.ratio, generator=torch.Generator().manual_seed(number))
         name = f"{Path(sample.path).name}, {mask.name} mask {mask.ratio:g}"

@@ -1,18 +1,51 @@
-"""Clips of a video, one after the other."""
+"""Clips of a video: those that a model is shown, or all of them, one after the other."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
 
-from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.reader import TIME_TOLERANCE, VideoReader
+from videomae.video.sampling import ClipSampling
 
 Item = TypeVar("Item")
 
 GRACE = 5.0  # seconds that a thread is waited for that is no longer needed
+
+
+def read_clips(video: str | Path | Any, sampling: ClipSampling, *, clip_frames: int, num_clips: int = 1) -> list[Any]:
+    """Read the clips of a video that a model is shown in a test.
+
+    Args:
+        video: a path, of which only the frames that are needed are decoded; or frames in memory, a list of them or an
+            array (T, H, W, C) or (T, C, H, W). The rate of the latter is not known, and taken for what the sampling
+            asks for.
+        sampling: which frames make a clip.
+        clip_frames: frames in a clip.
+        num_clips: spread over the video's length; a single one is its middle.
+
+    Returns:
+        The clips: each (T, H, W, 3) uint8 of a file, or a list of the frames in memory.
+
+    Raises:
+        VideoError: if the file cannot be read.
+        ValueError: if an array in memory has not 4 axes.
+    """
+    if isinstance(video, str | Path):
+        with VideoReader(video) as reader:
+            number, fps = reader.num_frames, reader.fps
+            rows = sampling(number, video_fps=fps, clip_frames=clip_frames, num_clips=num_clips)
+            frames = reader.frames_at(rows.ravel())
+        return list(frames.reshape(*rows.shape, *frames.shape[1:]))
+    shape = getattr(video, "shape", None)
+    if shape is not None and len(shape) != 4:
+        raise ValueError(f"a video must be a list of frames or an array of 4 axes, got the shape {tuple(shape)}.")
+    rows = sampling(len(video), video_fps=sampling.fps or 1.0, clip_frames=clip_frames, num_clips=num_clips)
+    return [[video[i] for i in row] for row in rows.tolist()]
 
 
 def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Iterator[Item]:
@@ -47,29 +80,29 @@ def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: No
 
 
 def slide(
-    frames: Iterable[tuple[float, Any]], *, window: float, stride: float, num_frames: int
+    frames: Iterable[tuple[float, Any]], *, window: float, hop: float, num_frames: int
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut a stream of frames into overlapping clips.
 
     Args:
         frames: time in seconds and frame, in order.
         window: seconds that a clip spans.
-        stride: seconds from one clip to the next.
+        hop: seconds from one clip to the next.
         num_frames: of a clip, at the middles of as many equal parts; each is what the video shows at that time.
 
     Yields:
         The start of a window and its frames, as soon as they have all come. The last window may reach past the end of
-        the video, by up to a stride; its last frames then repeat.
+        the video, by up to a hop; its last frames then repeat.
     """
-    if not (0 < window < np.inf and 0 < stride < np.inf):
-        raise ValueError(f"window and stride must be above 0 and finite, got {window} and {stride} seconds")
+    if not (0 < window < np.inf and 0 < hop < np.inf):
+        raise ValueError(f"window and hop must be above 0 and finite, got {window} and {hop} seconds.")
     offsets = (np.arange(num_frames) + 0.5) * window / num_frames
     open_windows: deque[tuple[float, list[Any]]] = deque()
     number, previous, time = 0, None, 0.0
     for time, frame in frames:
         shown = frame if previous is None else previous
-        while number * stride <= time:
-            open_windows.append((number * stride, []))
+        while number * hop <= time:
+            open_windows.append((number * hop, []))
             number += 1
         for begin, clip in open_windows:
             # What is on show at a moment before this frame is the frame before it.
@@ -79,5 +112,5 @@ def slide(
             yield open_windows.popleft()
         previous = frame
     for begin, clip in open_windows:
-        if not begin or begin + window <= time + stride:
+        if not begin or begin + window <= time + hop:
             yield begin, clip + [previous] * (num_frames - len(clip))

@@ -10,7 +10,7 @@ from videomae import (
     VideoMAEImageProcessor,
     VideoReader,
 )
-from videomae.inference.protocols import Sampling
+from videomae.inference.protocols import Protocol
 from videomae.video.synthetic import motion_video, write_video
 
 CONFIG = VideoMAEConfig.preset("tiny", image_size=32, num_frames=4, num_labels=6, num_hidden_layers=2)
@@ -46,7 +46,8 @@ def by_hand(place, rows, lefts):
 
 @pytest.mark.parametrize(("views", "lefts"), [("1x1", [16]), ("2x1", [16]), ("1x3", [0, 16, 32]), ("3x2", [0, 32])])
 def test_scores_are_the_mean_of_the_softmax_over_the_views(place, views, lefts):
-    rows = Sampling.of(CONFIG, views=views).indices(40, video_fps=16)
+    protocol = Protocol.of_model(CONFIG, views=views)
+    rows = protocol.sampling(40, video_fps=16, clip_frames=4, num_clips=protocol.num_clips)
     expected = by_hand(place, rows, lefts)
     predictions = VideoClassifier.from_pretrained(place / "model", device="cpu")(
         place / "wide.mp4", top_k=6, views=views
@@ -55,28 +56,6 @@ def test_scores_are_the_mean_of_the_softmax_over_the_views(place, views, lefts):
     scores = torch.tensor([prediction.score for prediction in predictions])
     torch.testing.assert_close(scores, expected.sort(descending=True).values)
     assert predictions[0].label == f"LABEL_{int(expected.argmax())}"
-
-
-def test_one_view_is_the_middle_clip():
-    rows = Sampling.of(CONFIG).indices(101, video_fps=25)
-    assert rows.shape == (1, 4)
-    assert abs(rows.mean() - 50) <= 2
-
-
-@pytest.mark.parametrize(
-    ("fields", "stride", "expected"),
-    [
-        ({}, None, [12, 16, 20, 24]),
-        ({"clip_stride": 2.5}, None, [15, 17, 20, 22]),
-        ({"clip_stride": 2.0, "clip_fps": 8.0}, None, [12, 16, 20, 24]),
-        ({"clip_sampling": "uniform"}, None, [5, 15, 25, 35]),
-        ({"clip_sampling": "uniform", "clip_fps": 8.0}, 3, [14, 17, 20, 23]),
-    ],
-)
-def test_frames_are_chosen_as_in_training_unless_a_stride_is_given(fields, stride, expected):
-    config = CONFIG.replace(**fields)
-    rows = Sampling.of(VideoMAEConfig.from_dict(config.to_dict()), stride=stride).indices(40, video_fps=16)
-    np.testing.assert_allclose(rows, [expected], atol=1)
 
 
 def test_frames_in_memory_give_what_the_file_gives(place):

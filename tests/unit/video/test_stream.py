@@ -5,6 +5,7 @@ import http.server
 import logging
 import os
 import socket
+import tempfile
 import threading
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from videomae.errors import VideoError
 from videomae.video import stream as stream_module
 from videomae.video.reader import VideoReader
-from videomae.video.stream import _Clock, stream_frames
+from videomae.video.stream import _Clock, is_stream, stream_frames
 from videos import moving_square, write_video
 
 
@@ -92,3 +93,34 @@ def test_a_reader_gives_the_frames_of_a_stretch(tmp_path):
         for first, last in ((-1, 5), (0, 41), (7, 6)):
             with pytest.raises(VideoError, match="has no frames"):
                 next(reader.frames(first, last))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_read_as_it_comes(tmp_path):
+    import av
+
+    video = write_video(tmp_path / "video.mp4", moving_square(160), fps=16)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "stream.ts").touch()
+    with av.open(str(video)) as source, av.open(str(tmp_path / "stream.ts"), "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    writer = threading.Thread(target=lambda: pipe.write_bytes((tmp_path / "stream.ts").read_bytes()))
+    writer.start()
+    assert is_stream(pipe)
+    times = [time for time, _ in stream_frames(pipe)]
+    writer.join()
+    assert len(times) == 160
+    assert times[0] == 0
+    assert times[-1] == pytest.approx(159 / 16, abs=0.01)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no memory disk on this system")
+def test_a_file_on_the_memory_disk_is_no_stream():
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        assert not is_stream(file.name)
+    assert is_stream("/dev/video99")

@@ -1,0 +1,69 @@
+"""Clips one after the other: what they show, what is held meanwhile, and what is made ahead."""
+
+import time
+
+import numpy as np
+import pytest
+
+from videomae.errors import VideoError
+from videomae.video.clips import read_ahead, slide
+
+
+def test_a_clip_holds_what_is_on_show_at_its_moments():
+    frames = [(i / 10, i) for i in range(40)]
+    clips = dict(slide(frames, window=1.0, hop=0.5, num_frames=4))
+    assert clips[0.0] == [1, 3, 6, 8]
+    assert clips[0.5] == [6, 8, 11, 13]
+    assert sorted(clips) == [i / 2 for i in range(len(clips))]
+    assert max(clips) == 3.0
+    assert clips[3.0][-1] == 38
+
+
+def test_a_video_shorter_than_a_window_gives_one_clip_that_repeats_its_last_frame():
+    assert list(slide([(0.0, "a"), (0.1, "b")], window=4.0, hop=4.0, num_frames=3)) == [(0.0, ["b", "b", "b"])]
+
+
+def test_held_frames_do_not_grow_with_the_length():
+    alive, most = set(), 0
+
+    class Frame:
+        def __init__(self, i):
+            self.i = i
+            alive.add(i)
+
+        def __del__(self):
+            alive.discard(self.i)
+
+    for _ in slide(((i / 10, Frame(i)) for i in range(3000)), window=2.0, hop=1.0, num_frames=4):
+        most = max(most, len(alive))
+    assert most < 25
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30])
+def test_windows_counted_in_frames_take_evenly_spaced_frames(fps):
+    frames = [(i / fps, i) for i in range(200)]
+    for _, clip in list(slide(frames, window=64 / fps, hop=16 / fps, num_frames=16))[:8]:
+        assert set(np.diff(clip)) == {4}
+
+
+def test_the_next_item_is_made_meanwhile_and_order_and_errors_stay():
+    made = []
+
+    def items():
+        for i in range(3):
+            made.append(i)
+            yield i
+        raise VideoError("broke off")
+
+    seen = []
+
+    def work():
+        for item in read_ahead(items()):
+            deadline = time.monotonic() + 5
+            while len(made) < min(item + 2, 3) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            seen.append((item, len(made)))
+
+    with pytest.raises(VideoError, match="broke off"):
+        work()
+    assert seen == [(0, 2), (1, 3), (2, 3)]
