@@ -51,3 +51,6 @@ Seconds = Annotated[
     ),
 ]
 """A length of time, such as ``2s`` or ``2``."""
+
+Device = Annotated[str | None, tyro.conf.arg(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")]
+"""Where a command runs its model."""

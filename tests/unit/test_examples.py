@@ -13,8 +13,8 @@ import torch
 
 import videomae
 from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
-from videomae.data.settings import DataSettings
-from videomae.inference.feature_store import EmbedSettings, embed
+from videomae.data.manifest import read_manifest
+from videomae.inference.embed import embed
 from videomae.training.runs import make_processor
 from videomae.video.synthetic import motion_video, write_video
 
@@ -56,7 +56,7 @@ def place(tmp_path_factory):
     shutil.copy(place / "videos" / "moving_up" / "000.mp4", place / "clip.mp4")
     shutil.copy(place / "clip.mp4", place / "eating_spaghetti.mp4")
     write_video(place / "long.mp4", motion_video("moving_up", rng=rng, size=32, num_frames=64))
-    embed(EmbedSettings(DataSettings(place / "videos"), place / "index", str(place / "run" / "model"), device="cpu"))
+    embed(read_manifest(place / "videos"), place / "index", place / "run" / "model", device="cpu")
     return place
 
 

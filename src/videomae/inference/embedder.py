@@ -9,15 +9,15 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videomae.data.manifest import Sample
-from videomae.inference.devices import choose_device
+from videomae.inference.loading import open_model
+from videomae.options import Seconds
 from videomae.video.clips import read_ahead, slide
-from videomae.video.processors import load_processor
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 
@@ -48,6 +48,26 @@ ENCODER_FIELDS = (
 )
 
 Per = Literal["clip", "window", "slot", "token"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureKind:
+    """Which features of a video."""
+
+    per: Per = "clip"
+    """A vector per clip (the middle one), sliding window, time slot of the clip, or token (tubelet)."""
+
+    layer: int = -1
+    """-1 is the encoder's output, 0 the input of its first block, k the output of block k."""
+
+    stride: float | None = None
+    """Frames from one of the clip to the next; by default as in the model's training."""
+
+    window: Seconds = 2.0
+    """With --per window: seconds that a window spans, such as 2s or 2."""
+
+    hop: Seconds = 1.0
+    """With --per window: seconds from one window to the next, such as 1s or 1."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,12 +104,12 @@ class VideoEmbedder:
         self.model, self.processor = model, processor
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, *, device: str | None = None) -> "VideoEmbedder":
-        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned."""
+    def from_pretrained(cls, path_or_id: str | Path, *, device: "torch.device | str | None" = None) -> Self:
+        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned; see `open_model`."""
         from videomae.models.videomae import VideoMAEModel
 
-        model = VideoMAEModel.from_pretrained(path_or_id).eval().to(choose_device(device))
-        return cls(model, load_processor(path_or_id, model.config))
+        opened = open_model(path_or_id, VideoMAEModel, device=device)
+        return cls(opened.model, opened.processor)
 
     def __call__(
         self,
@@ -117,10 +137,11 @@ class VideoEmbedder:
 
         Raises:
             VideoError: if the video cannot be read.
-            ValueError: for a setting that makes no sense.
+            ValueError: if a number is out of its range.
         """
-        self.check(layer, batch_size, window=window, hop=hop)
-        clips = self.clips(video, per, stride=stride, window=window, hop=hop)
+        kind = FeatureKind(per, layer, stride, window, hop)
+        self.check(kind, batch_size)
+        clips = self.clips(video, kind)
         found = []
         # A batch at a time, so that pixels do not add up; meanwhile the next one is decoded.
         for batch in read_ahead(iter(lambda: list(islice(clips, batch_size)), [])):
@@ -153,43 +174,41 @@ class VideoEmbedder:
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def clips(
-        self, video: str | Path | Sample, per: Per, *, stride: float | None, window: float, hop: float
-    ) -> Iterator[tuple[float, float, "torch.Tensor"]]:
+    def clips(self, video: str | Path | Sample, kind: FeatureKind) -> Iterator[tuple[float, float, "torch.Tensor"]]:
         """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         with VideoReader(sample.file) as reader:
             times = reader.times
             stretch = sample.some_frames_of(times)
-            if per == "window":
+            if kind.per == "window":
                 begin = max(float(times[0]), -np.inf if sample.start is None else sample.start)
                 inside = ((time - begin, frame) for time, frame in reader.frames(stretch.start, stretch.stop))
-                for start, clip in slide(inside, window=window, hop=hop, num_frames=num_frames):
-                    yield begin + start, begin + start + window, self._prepare(clip)
+                for start, clip in slide(inside, window=kind.window, hop=kind.hop, num_frames=num_frames):
+                    yield begin + start, begin + start + kind.window, self._prepare(clip)
                 return
-            choice = ClipSampling.of_model(self.model.config, stride=stride)
-            chosen = stretch.start + choice(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
+            sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
+            chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
             frames = reader.frames_at(chosen)
-            if choice.method == "uniform":
+            if sampling.method == "uniform":
                 seconds = len(stretch) / reader.fps / num_frames
             else:
-                seconds = choice.stride / (choice.fps or reader.fps)
+                seconds = sampling.stride / (sampling.fps or reader.fps)
             end = min(float(times[chosen[-1]]) + seconds, float(times[0]) + reader.duration)
             yield float(times[chosen[0]]), end, self._prepare(list(frames))
 
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":
         return self.processor(clip, return_tensors="pt").pixel_values
 
-    def check(self, layer: int, batch_size: int, *, window: float, hop: float) -> None:
-        """Raise a ValueError for settings that make no sense."""
+    def check(self, kind: FeatureKind, batch_size: int) -> None:
+        """Raise a ValueError if the model has no such features, or a number is out of its range."""
         depth = self.model.config.num_hidden_layers
-        if not -1 <= layer <= depth:
-            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {layer}")
+        if not -1 <= kind.layer <= depth:
+            raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {kind.layer}.")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if not (0 < window < np.inf and 0 < hop < np.inf):
-            raise ValueError(f"window and hop must be above 0, got {window} and {hop} seconds")
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if not (0 < kind.window < np.inf and 0 < kind.hop < np.inf):
+            raise ValueError(f"window and hop must be above 0 and finite, got {kind.window} and {kind.hop} seconds.")
 
     def encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
         """Return the tokens, (clips, N, D), of a layer for clips of (1, T, C, H, W)."""

@@ -1,17 +1,15 @@
 """Simple classifiers on features: nearest neighbours and logistic regression."""
 
-from importlib.util import find_spec
 from typing import Any
 
 from numpy.typing import NDArray
 
-from videomae.errors import DataError
+from videomae.packages import require
 
 
-def sklearn_or_error() -> None:
-    """Raise a DataError that says what to install where scikit-learn is missing."""
-    if find_spec("sklearn") is None:
-        raise DataError("probes need scikit-learn: pip install 'videomae[features]'")
+def require_sklearn() -> None:
+    """Raise a MissingPackageError that says what to install where scikit-learn is missing."""
+    require("sklearn", extra="features", purpose="probes need scikit-learn")
 
 
 def predict_knn(train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any], *, k: int) -> NDArray[Any]:

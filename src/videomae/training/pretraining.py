@@ -224,10 +224,11 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
     """Return the labelled videos to train a probe on and to test it on, by split; None where there is to be none.
 
     Raises:
-        DataError: if a split or a label is missing, if there is but one class to tell, or without scikit-learn.
+        DataError: if a split or a label is missing, if there is but one class to tell.
+        MissingPackageError: if scikit-learn is not installed.
         ValueError: for a number that makes no sense.
     """
-    from videomae.models.probes import sklearn_or_error
+    from videomae.models.probes import require_sklearn
 
     s = settings
     for name in ("every", "k"):
@@ -237,7 +238,7 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
         raise ValueError(f"probe.c must be above 0, got {s.c}")
     if s.data is None:
         return None
-    sklearn_or_error()
+    require_sklearn()
     manifest = read_manifest(s.data)
     splits = {name: manifest.split(name) for name in ("train", "test")}
     unlabelled = [sample.path for split in splits.values() for sample in split if sample.label is None]
