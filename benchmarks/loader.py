@@ -39,7 +39,8 @@ from videomae.data.copies import Encoding, prepare
 from videomae.data.dataset import VideoDataset, build_loader
 from videomae.data.manifest import Sample
 from videomae.video import reader as reader_module
-from videomae.video.augment import MultiScaleCrop, PretrainAugmentation, normalize, pretrain_augmentation
+from videomae.video.augment import MultiScaleCrop, normalize, pretrain_augmentation
+from videomae.video.augment_settings import PretrainAugmentation
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling, dense_indices
 
@@ -160,7 +161,7 @@ def decode_in_sequence(file: str) -> list[Image.Image]:
 
 def our_dataset(files: list[Path], **options: Any) -> VideoDataset:
     samples = [Sample(f"{number}/{file.name}", file) for number, file in enumerate(files)]
-    transform = pretrain_augmentation(PretrainAugmentation(image_size=SIZE))
+    transform = pretrain_augmentation(PretrainAugmentation(), image_size=SIZE)
     return VideoDataset(samples, sampling=SAMPLING, clip_frames=FRAMES, training=True, transform=transform, **options)
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from videomae.commands import finetune, pretrain
+from videomae.commands import finetune as finetune_command
+from videomae.commands import pretrain as pretrain_command
 from videomae.settings import parse_settings
+from videomae.training.finetuning import FinetuneSettings, finetune
+from videomae.training.pretraining import PretrainSettings, pretrain
 from videomae.video.synthetic import write_motion_videos
 
 # Small enough for a step to take a hundredth of a second.
@@ -46,9 +49,10 @@ log_every = 1
 trackers = []
 """
 
+# The command, its settings, the function behind it, and options of a small run.
 TASKS = {
-    "pretrain": (pretrain, pretrain.PretrainSettings, ("--mask.ratio", "0.5")),
-    "finetune": (finetune, finetune.FinetuneSettings, ("--augment.randaugment-ops", "1")),
+    "pretrain": (pretrain_command, PretrainSettings, pretrain, ("--mask.ratio", "0.5")),
+    "finetune": (finetune_command, FinetuneSettings, finetune, ("--augment.randaugment-ops", "1")),
 }
 
 # What a test's process runs: the task, and before it the test's own line of code.
@@ -75,14 +79,14 @@ def write_data(folder: Path) -> Path:
 def settings(task: str, data: str | Path, out: str | Path, *options: str):
     """Return the settings of a small run."""
     own, recipe = TASKS[task], Path(data).parent / "recipe.toml"
-    arguments = [str(data), "--out", str(out), "--recipe", str(recipe), *own[2], *options]
+    arguments = [str(data), "--out", str(out), "--recipe", str(recipe), *own[3], *options]
     return parse_settings(own[1], arguments, prog="videomae")
 
 
 def run(task: str, data: Path, out: Path, *options: str):
     """Run a task in this process and return its result."""
     chosen = settings(task, data, out, *options)
-    return getattr(TASKS[task][0], task)(chosen)
+    return TASKS[task][2](chosen)
 
 
 def start(task: str, data: Path, out: Path, *options: str, line: str = "", processes: int = 1) -> list[str]:

@@ -40,7 +40,7 @@ def test_the_command_line_goes_before_the_recipe_and_that_before_the_default(tmp
         ("[optim]\nlr = 'high'", r"optim\.lr must be float, got 'high'"),
         ("[run]\nepochs = 1.5", r"run\.epochs must be int, got 1\.5"),
         ("[run]\ncompile = 1", r"run\.compile must be bool, got 1"),
-        ("[mask]\nname = 'tubes'", r"mask\.name must be one of 'tube', .*got 'tubes'"),
+        ("[run]\nfinal = 'bests'", r"run\.final must be one of 'best', .*got 'bests'"),
         ("[optim]\nbetas = [0.9]", r"optim\.betas must be tuple"),
         ("task = 'finetune'", "for `videomae finetune`, not for `videomae pretrain`"),
         ("lr = ", "is not TOML"),

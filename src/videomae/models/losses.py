@@ -52,13 +52,13 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
     return tubelets.permute(0, 1, 3, 4, 5, 2).flatten(2)
 
 
-def reconstruction_loss(predicted: Tensor, target: Tensor, counted: Tensor | None = None) -> Tensor:
+def reconstruction_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor | None = None) -> Tensor:
     """Mean squared error in float32.
 
     Args:
         predicted: (B, K, P).
         target: (B, K, P) float32.
-        counted: (B, K) bool, the tubelets that count; None counts all. VideoMAE V2's decoder also predicts tubelets
+        loss_mask: (B, K) bool, the tubelets that count; None counts all. VideoMAE V2's decoder also predicts tubelets
             that the encoder saw, which do not count.
 
     Returns:
@@ -67,12 +67,30 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, counted: Tensor | Non
     Raises:
         ValueError: if no tubelet counts (seen on the CPU only; elsewhere the loss is then not a number).
     """
-    if counted is None:
+    if loss_mask is None:
         return F.mse_loss(predicted.float(), target)
-    if counted.device.type == "cpu" and not torch.compiler.is_compiling() and not counted.any():
+    if loss_mask.device.type == "cpu" and not torch.compiler.is_compiling() and not loss_mask.any():
         raise ValueError("the encoder saw all that the decoder predicts: no tubelet is left for the loss")
     error = (predicted.float() - target).square().mean(dim=-1)  # (B, K)
-    return (error * counted).sum() / counted.sum()
+    return (error * loss_mask).sum() / loss_mask.sum()
+
+
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, *, label_smoothing: float) -> Tensor:
+    """Return the mean cross-entropy over the clips, each times the weight of the classes that it shows.
+
+    The weight goes to the clip, not to the smoothed targets: there it would pull every clip towards the rare classes.
+
+    Args:
+        logits: (B, L).
+        targets: (B, L) float, the fraction of each class in a clip (mixup, cutmix), before smoothing.
+        weights: (L,), one for each class; all 1 counts every clip alike.
+        label_smoothing: fraction of each target that is spread over all classes, in [0, 1).
+
+    Returns:
+        A scalar, float32.
+    """
+    losses = F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing, reduction="none")  # (B,)
+    return (losses * (targets @ weights)).mean()
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from videomae.config import nearest
+
 Grid = tuple[int, int, int]
 
 
@@ -90,6 +92,17 @@ MASKS: dict[str, Callable[..., Tensor]] = {
     "frame": frame_mask,
     "running_cell": running_cell_mask,
 }
+
+
+def find_mask(name: str) -> Callable[..., Tensor]:
+    """Return a mask of `MASKS` by its name.
+
+    Raises:
+        ValueError: if there is no such mask.
+    """
+    if name not in MASKS:
+        raise ValueError(f"there is no mask {name!r}{nearest(name, MASKS)}. Known: {', '.join(MASKS)}.")
+    return MASKS[name]
 
 
 def check_mask(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str = "bool_masked_pos") -> None:

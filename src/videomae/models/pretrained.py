@@ -238,10 +238,10 @@ class PretrainedModel(nn.Module):
         if num_masked is None and static:
             raise ValueError(f"the number of masked tubelets of {name} must be given where it cannot be counted")
         if num_masked is None or (mask.device.type == "cpu" and not torch.compiler.is_compiling() and not static):
-            counted = count_masked(mask, name=name)
-            if num_masked not in (None, counted):
-                raise ValueError(f"{name} hides {counted} tubelets per clip, but num_masked says {num_masked}")
-            num_masked = counted
+            found = count_masked(mask, name=name)
+            if num_masked not in (None, found):
+                raise ValueError(f"{name} hides {found} tubelets per clip, but num_masked says {num_masked}")
+            num_masked = found
         return split_indices(mask, num_masked)
 
     def finish(self, output: Output, return_dict: bool | None) -> Output | tuple[Any, ...]:

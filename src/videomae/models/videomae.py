@@ -140,15 +140,15 @@ class VideoMAEForPreTraining(PretrainedModel):
         refuse_unknown(unknown, self.forward)
         trace = self.new_trace(output_hidden_states, output_attentions)
         visible, predicted = self.split_mask(pixel_values, bool_masked_pos, num_masked)
-        counted = None
+        loss_mask = None
         if decoder_masked_pos is not None:
             predicted, _ = self.split_mask(pixel_values, decoder_masked_pos, num_decoder_masked, "decoder_masked_pos")
-            counted = bool_masked_pos.gather(1, predicted)  # (B, K)
+            loss_mask = bool_masked_pos.gather(1, predicted)  # (B, K)
         if not predicted.shape[1]:
             raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct")
         tokens = self.encoder_to_decoder(self.videomae.encode(pixel_values, visible, trace))  # (B, V, D)
         logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
-        loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), counted)
+        loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), loss_mask)
         return self.finish(VideoMAEForPreTrainingOutput(loss, logits, **trace.outputs()), return_dict)
 
 
@@ -174,8 +174,8 @@ class Decoder(nn.Module):
         Returns:
             (B, K, P).
         """
-        seen, asked = tokens + self.position(visible), mask_token + self.position(predicted)
-        decoded = self.blocks(torch.cat([seen, asked], dim=1), keep_last=predicted.shape[1])  # (B, K, D)
+        seen, queries = tokens + self.position(visible), mask_token + self.position(predicted)
+        decoded = self.blocks(torch.cat([seen, queries], dim=1), keep_last=predicted.shape[1])  # (B, K, D)
         return self.head(self.norm(decoded))
 
 

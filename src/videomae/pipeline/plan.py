@@ -638,21 +638,18 @@ def measure_reading(videos: Manifest, settings: "TrainSettings", config: VideoMA
         DataError: if none of the videos that are tried can be read.
     """
     from videomae.data.dataset import VideoDataset
-    from videomae.video.augment import FinetuneAugmentation, finetune_augmentation
+    from videomae.video.augment import finetune_augmentation
 
     own = _own_recipes(config)
     recipe = from_recipe(FinetuneSettings, own[1] if own else "finetune-tiny")
     clips = ClipSampling(stride=settings.stride or recipe.clips.stride)
-    augment = FinetuneAugmentation(
-        (0.5,) * 3, (0.5,) * 3, config.frame_size[0], randaugment_ops=recipe.augment.randaugment_ops,
-        area=recipe.augment.area, erasing=recipe.augment.erasing,
-    )  # fmt: skip
+    augment = finetune_augmentation(recipe.augment, mean=(0.5,) * 3, std=(0.5,) * 3, image_size=config.frame_size[0])
     dataset = VideoDataset(
         videos,
         sampling=clips,
         clip_frames=config.num_frames,
         training=True,
-        transform=finetune_augmentation(augment),
+        transform=augment,
         on_bad="raise",
         threads=1,
     )

@@ -40,7 +40,7 @@ from videomae.settings import flatten, with_required
 from videomae.training.finetuning import finetune
 from videomae.training.metrics_log import METRICS_NAME
 from videomae.training.pretraining import pretrain
-from videomae.training.runs import TrainingResult, digest
+from videomae.training.run_directory import TrainingResult, digest
 from videomae.training.settings import LoaderSettings
 
 PLAN_NAME, SECONDS_NAME = "plan.json", "seconds.json"

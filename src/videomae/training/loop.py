@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -25,7 +24,7 @@ from videomae.errors import CheckpointError, VideoMAEError
 from videomae.training.checkpoint import Checkpoints, RunState
 from videomae.training.metrics_log import MetricsLog, memory_used
 from videomae.training.optim import Ema, build_optimizer
-from videomae.training.schedule import Plan
+from videomae.training.schedule import Schedule
 from videomae.training.settings import OptimSettings, RunSettings
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]
 
 EXIT_PREEMPTED = 128 + signal.SIGTERM
-_SHARDED_BLOCK = "Block"  # FSDP gathers the weights of one such module at a time
 
 
 class Loader(Protocol):
@@ -67,7 +65,7 @@ class Job:
         model: on the CPU, as it starts.
         loss: from (model, batch, seed) to a scalar, the mean over the batch's clips. The model may be wrapped for
             several devices: call it, do not look inside. The batch's tensors are on the device.
-        loader: micro-batches of this process; those of a step share the videos of `Plan.batch_size`.
+        loader: micro-batches of this process; those of a step share the videos of `Schedule.batch_size`.
         groups: of parameters, as `parameter_groups` returns them.
         meter: of the time spent waiting for the loader.
         validate: from the model to figures, where there is something to validate on; called on every process.
@@ -112,68 +110,17 @@ class Outcome:
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict, repr=False)
 
 
-def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
-    """Return the Accelerator for the devices and processes there are.
-
-    Args:
-        run: device, precision, strategy and trackers.
-        folder: the run directory, where trackers write.
-
-    Raises:
-        ValueError: if a strategy or a tracker is asked for that cannot be had.
-    """
-    from accelerate import Accelerator, DistributedType
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-    from accelerate.tracking import get_available_trackers
-
-    available = [str(tracker.value) for tracker in get_available_trackers()]
-    if missing := [name for name in run.trackers if name not in available]:
-        raise ValueError(
-            f"run.trackers: {missing[0]!r} is not installed, or Accelerate does not know it; there is "
-            f"{', '.join(available) or 'none'}"
-        )
-    # Accelerate shares its state in a process; a second run may have another precision, strategy or accumulation.
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    on_cpu = run.device == "cpu"
-    precision = resolve_precision(run)
-    accelerator = Accelerator(
-        cpu=on_cpu,
-        mixed_precision="no" if precision == "float32" else precision,
-        log_with=list(run.trackers) or None,
-        project_dir=str(folder / "logs"),
-        fsdp_plugin=_fsdp_plugin() if run.strategy == "fsdp" else None,
-        deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
-        step_scheduler_with_optimizer=False,
-    )
-    if run.strategy == "fsdp" and accelerator.distributed_type is DistributedType.MULTI_CPU:
-        # Accelerate offers FSDP on accelerators only, though PyTorch's works on processors: for trying it out.
-        PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
-        accelerator.state.fsdp_plugin = _fsdp_plugin()
-    if run.strategy == "fsdp" and accelerator.distributed_type is not DistributedType.FSDP:
-        raise ValueError("run.strategy = 'fsdp' needs several processes: start it with `torchrun --nproc-per-node N`")
-    return accelerator
-
-
-def resolve_precision(run: RunSettings) -> str:
-    """Return "float32", "bf16" or "fp16": what "auto" stands for here, or the precision that is asked for."""
-    if run.precision != "auto":
-        return run.precision
-    bf16 = run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bf16" if bf16 else "float32"
-
-
 def fit(
-    accelerator: "Accelerator", job: Job, plan: Plan, *, folder: Path, run: RunSettings, optim: OptimSettings
+    accelerator: "Accelerator", job: Job, schedule: Schedule, *, folder: Path, run: RunSettings, optim: OptimSettings
 ) -> Outcome:
     """Train, from the start or from the newest checkpoint in the run directory.
 
     The weights that are returned are those that ``run.final`` asks for, averaged ones with ``optim.ema``.
 
     Args:
-        accelerator: as ``build_accelerator`` returns it.
+        accelerator: as `videomae.training.devices.build_accelerator` returns it.
         job: what to train, on what.
-        plan: batches, steps and learning rates.
+        schedule: batches, steps and learning rates.
         folder: the run directory; checkpoints and metrics go there.
         run: how to run.
         optim: how to optimise.
@@ -183,7 +130,7 @@ def fit(
         VideoMAEError: if the loss is not finite for ``run.max_bad_steps`` steps in a row.
         ValueError: for settings that do not go together.
     """
-    trainer = _Trainer(accelerator, job, plan, folder, run, optim)
+    trainer = _Trainer(accelerator, job, schedule, folder, run, optim)
     return trainer.run_all()
 
 
@@ -194,12 +141,12 @@ class _Trainer:
         self,
         accelerator: "Accelerator",
         job: Job,
-        plan: Plan,
+        schedule: Schedule,
         folder: Path,
         run: RunSettings,
         optim: OptimSettings,
     ) -> None:
-        self.accelerator, self.job, self.plan = accelerator, job, plan
+        self.accelerator, self.job, self.schedule = accelerator, job, schedule
         self.folder, self.run, self.optim = folder, run, optim
         if run.patience is not None and job.validate is None:
             raise ValueError(f"run.patience = {run.patience} needs something to validate on: leave it out, or give it")
@@ -215,7 +162,7 @@ class _Trainer:
         accelerator, state = self.accelerator, self.state
         purge = {"tensorboard": {"purge_step": state.step + 1}} if "tensorboard" in self.run.trackers else {}
         accelerator.init_trackers("videomae", init_kwargs=purge)
-        log = MetricsLog(self.folder, accelerator, total=self.plan.steps, step=state.step, title=self.job.title)
+        log = MetricsLog(self.folder, accelerator, total=self.schedule.steps, step=state.step, title=self.job.title)
         with log, _Termination() as self.termination:
             while not self._finished() and not self.termination.everywhere:
                 self._run_epoch(log)
@@ -244,11 +191,11 @@ class _Trainer:
         )
         if self.run.compile:
             model.compile()
-        self.accelerator.gradient_accumulation_steps = self.plan.accumulation
+        self.accelerator.gradient_accumulation_steps = self.schedule.accumulation
         if self.accelerator.distributed_type == "DEEPSPEED":
             settings = self.accelerator.state.deepspeed_plugin.deepspeed_config
-            settings["train_micro_batch_size_per_gpu"] = self.plan.per_device_batch
-            settings["gradient_accumulation_steps"] = self.plan.accumulation
+            settings["train_micro_batch_size_per_gpu"] = self.schedule.per_device_batch
+            settings["gradient_accumulation_steps"] = self.schedule.accumulation
             settings["gradient_clipping"] = self.optim.clip_grad or 0.0
         optimizer = build_optimizer(self.job.groups, self.optim, self.accelerator.device)
         return self.accelerator.prepare(model, optimizer)
@@ -257,7 +204,9 @@ class _Trainer:
         if self.optim.ema is None:
             return None
         if self.accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
-            raise ValueError("optim.ema is not there for sharded weights: leave it out, or use run.strategy = 'auto'")
+            raise ValueError(
+                "optim.ema is not available for sharded weights: leave it out, or use run.strategy = 'auto'."
+            )
         ema = Ema(self.job.model, self.optim.ema)
         self.accelerator.register_for_checkpointing(ema)
         return ema
@@ -277,18 +226,18 @@ class _Trainer:
 
     def _finished(self) -> bool:
         out_of_patience = self.run.patience is not None and self.state.waited >= self.run.patience
-        return self.state.step >= self.plan.steps or out_of_patience
+        return self.state.step >= self.schedule.steps or out_of_patience
 
     def _run_epoch(self, log: MetricsLog) -> None:
         """Run what is left of the epoch that the state is in, or until SIGTERM."""
-        state, plan = self.state, self.plan
-        epoch, done = divmod(state.step, plan.steps_per_epoch)
-        self.job.loader.sampler.set_epoch(epoch, start_batch=done * plan.accumulation)
+        state, schedule = self.state, self.schedule
+        epoch, done = divmod(state.step, schedule.steps_per_epoch)
+        self.job.loader.sampler.set_epoch(epoch, start_batch=done * schedule.accumulation)
         batches = self.job.meter.track(self.job.loader)
-        for _ in range(min(plan.steps_per_epoch - done, plan.steps - state.step)):
+        for _ in range(min(schedule.steps_per_epoch - done, schedule.steps - state.step)):
             self._step(batches, log)
             log.advance(state.step)
-            last = state.step == plan.steps
+            last = state.step == schedule.steps
             if state.step % self.run.log_every == 0 or last:
                 log.write(state.step, self._figures())
             validates = self.job.validate is not None and (self._validation_is_due() or last)
@@ -306,7 +255,7 @@ class _Trainer:
         finite, for which there is no backward pass, that is skipped.
         """
         state, accelerator = self.state, self.accelerator
-        rate = self.plan.learning_rate(state.step)
+        rate = self.schedule.learning_rate(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         loss, clips = self._accumulate(batches)
@@ -335,7 +284,7 @@ class _Trainer:
     def _accumulate(self, batches: Iterator[Batch]) -> tuple[float, int]:
         """Add up the gradient of a step; return its loss, the mean over all processes, and the number of clips."""
         accelerator, losses, clips = self.accelerator, [], 0
-        for micro in range(self.plan.accumulation):
+        for micro in range(self.schedule.accumulation):
             batch = _to_device(next(batches), accelerator.device)
             seed = step_seed(self.run.seed, self.state.step, micro, accelerator.process_index)
             torch.manual_seed(seed)
@@ -363,7 +312,7 @@ class _Trainer:
         figures = self.sums.figures() | {
             "data_share": self.job.meter.share,
             "memory_gb": memory_used(self.accelerator.device),
-            "epoch": self.state.step / self.plan.steps_per_epoch,
+            "epoch": self.state.step / self.schedule.steps_per_epoch,
             "bad_steps": float(self.state.bad_steps),
         }
         self.sums = _Sums()
@@ -371,7 +320,7 @@ class _Trainer:
         return figures
 
     def _validation_is_due(self) -> bool:
-        return self.state.step % (self.run.validate_every * self.plan.steps_per_epoch) == 0
+        return self.state.step % (self.run.validate_every * self.schedule.steps_per_epoch) == 0
 
     def _validate(self, log: MetricsLog) -> None:
         state, validate = self.state, self.job.validate
@@ -444,7 +393,7 @@ class _Termination:
     """Notices SIGTERM, with which schedulers announce that they take a machine away.
 
     Attributes:
-        here: whether this process was told.
+        here: whether this process received it.
         everywhere: whether any process was, as all of them know after a step.
     """
 
@@ -476,27 +425,3 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for name, value in batch.items()
     }
-
-
-def _fsdp_plugin() -> Any:
-    from accelerate import FullyShardedDataParallelPlugin
-    from torch.distributed.fsdp import MixedPrecisionPolicy
-
-    # It warns of outputs that are views, lest someone changes them in place; nobody here does.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    return FullyShardedDataParallelPlugin(
-        fsdp_version=2,
-        auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=[_SHARDED_BLOCK],
-        # Inputs are pixels, from which the targets are made: they stay float32, and autocast does the rest.
-        mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False),
-    )
-
-
-def _deepspeed_plugin() -> Any:
-    from accelerate import DeepSpeedPlugin
-
-    try:
-        return DeepSpeedPlugin(zero_stage=2)
-    except ImportError as error:
-        raise ValueError("run.strategy = 'deepspeed' needs DeepSpeed: pip install deepspeed") from error

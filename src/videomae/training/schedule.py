@@ -11,7 +11,7 @@ REFERENCE_BATCH = 256  # lr is given for this many videos (v1, v2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Schedule:
     """The course of a run.
 
     Attributes:
@@ -88,7 +88,7 @@ class Plan:
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * done))
 
     def describe(self) -> str:
-        """Say the plan in one line."""
+        """Say the course in one line."""
         return (
             f"batch {self.batch_size} videos = {self.per_device_batch} x {self.accumulation} accumulated x "
             f"{self.world_size} processes; {self.steps} steps, {self.steps_per_epoch} an epoch; learning rate "

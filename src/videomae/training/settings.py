@@ -2,11 +2,15 @@
 
 import dataclasses
 import os
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from videomae.data.settings import DataSettings
+from videomae.options import Flag
+from videomae.processes import local_world_size
+from videomae.video.sampling import ClipSampling
 
 
 @dataclasses.dataclass
@@ -105,8 +109,7 @@ class LoaderSettings:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""
         if self.num_workers is not None:
             return self.num_workers
-        on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
-        return min(8, (os.cpu_count() or 1) // on_this_machine)
+        return min(8, (os.cpu_count() or 1) // local_world_size(num_processes))
 
 
 @dataclasses.dataclass
@@ -216,6 +219,37 @@ class RunSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"run.{name} must be at least 1, got {value}")
+
+
+@dataclasses.dataclass
+class TrainingSettings:
+    """What every training method is configured by; each adds its own groups, and an ``augment`` with mean and std."""
+
+    TASK: ClassVar[str]
+
+    data: TrainingData
+
+    out: Path
+    """Run directory, for checkpoints, metrics and the model; a run that was stopped goes on there."""
+
+    recipe: str | None = None
+    """Built-in recipe or TOML file with settings; the command line goes before it."""
+
+    init: str | None = None
+    """Checkpoint to start from: directory, weights file, or id on the Hugging Face Hub; None starts from random
+    weights. Pre-training needs one with a decoder; fine-tuning takes any."""
+
+    print_config: Flag = False
+    """Print the settings as TOML, and stop."""
+
+    dry_run: Flag = False
+    """Print batch, steps, learning rate, memory and FLOPs, and stop."""
+
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    clips: ClipSampling = dataclasses.field(default_factory=ClipSampling)
+    loader: LoaderSettings = dataclasses.field(default_factory=LoaderSettings)
+    optim: OptimSettings = dataclasses.field(default_factory=OptimSettings)
+    run: RunSettings = dataclasses.field(default_factory=RunSettings)
 
 
 # A run may go on with other values of these: they do not change what is learnt.

@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from typing import Any
@@ -23,6 +22,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
+
+from videomae.video.augment_settings import FinetuneAugmentation, PretrainAugmentation
 
 BILINEAR = v2.InterpolationMode.BILINEAR
 GREY = 128
@@ -39,78 +40,36 @@ def seeded(seed: int) -> Iterator[None]:
 # -------------------------------------------------------------------------------------------------- pipelines
 
 
-@dataclass(frozen=True)
-class PretrainAugmentation:
-    """How clips are cropped for pre-training (VideoMAE, appendix; v1: no flip, no colour change).
-
-    Attributes:
-        image_size: height and width of the result, pixels.
-        scales: crop sizes as shares of the short side.
-        flip: probability of mirroring left and right.
-    """
-
-    image_size: int = 224
-    scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
-    flip: float = 0.0
-
-
-@dataclass(frozen=True)
-class FinetuneAugmentation:
-    """How clips are varied for fine-tuning (v1; FACTS of the published recipes).
-
-    Attributes:
-        mean: per channel, in pixels scaled to 0-1; as stored with the model.
-        std: per channel, likewise.
-        image_size: height and width of the result, pixels.
-        max_short_side: larger frames are shrunk to this short side first. The published data was 320 or smaller.
-        randaugment_ops: operations drawn per clip; 0 is off.
-        randaugment_magnitude: mean strength, 0 to 10.
-        randaugment_std: standard deviation of the strength.
-        color_jitter: strength of random brightness, contrast and saturation; 0 is off.
-        area: smallest and largest share of the frame that a crop covers.
-        aspect_ratio: narrowest and widest crop, width / height.
-        flip: probability of mirroring left and right; 0 where classes name a side (`direction_classes`).
-        erasing: probability of replacing a rectangle by noise.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    image_size: int = 224
-    max_short_side: int = 320
-    randaugment_ops: int = 4
-    randaugment_magnitude: float = 7.0
-    randaugment_std: float = 0.5
-    color_jitter: float = 0.0
-    area: tuple[float, float] = (0.08, 1.0)
-    aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    erasing: float = 0.25
-
-
-def pretrain_augmentation(settings: PretrainAugmentation) -> Callable[[Tensor], Tensor]:
-    """Return the transform of pre-training: (T, C, H, W) uint8 to (T, C, S, S) uint8.
+def pretrain_augmentation(settings: PretrainAugmentation, *, image_size: int = 224) -> Callable[[Tensor], Tensor]:
+    """Return the transform of pre-training: (T, C, H, W) uint8 to (T, C, S, S) uint8, with S = ``image_size``.
 
     The result stays uint8, a quarter of the bytes to move; `normalize` the batch where the model is.
     """
-    return v2.Compose(
-        [MultiScaleCrop(settings.image_size, scales=settings.scales), v2.RandomHorizontalFlip(settings.flip)]
-    )
+    return v2.Compose([MultiScaleCrop(image_size, scales=settings.scales), v2.RandomHorizontalFlip(settings.flip)])
 
 
-def finetune_augmentation(settings: FinetuneAugmentation) -> Callable[[Tensor], Tensor]:
-    """Return the transform of fine-tuning: (T, C, H, W) uint8 to (T, C, S, S) float32, normalised.
+def finetune_augmentation(
+    settings: FinetuneAugmentation, *, mean: Sequence[float], std: Sequence[float], image_size: int = 224
+) -> Callable[[Tensor], Tensor]:
+    """Return the transform of fine-tuning: (T, C, H, W) uint8 to (T, C, S, S) float32, with S = ``image_size``.
 
     The order is v1's: RandAugment on the whole frame, crop, flip, normalise, erase. Crops are resized with
     antialiasing, where v1 has none.
+
+    Args:
+        settings: how clips are varied; see `resolve_flip` where classes may name a side.
+        mean: per channel, in pixels scaled to 0-1; as stored with the model.
+        std: likewise.
+        image_size: height and width of the result, pixels.
     """
-    s, size = settings, settings.image_size
+    s = settings
     steps: list[Callable[[Tensor], Tensor]] = [
         ShrinkShortSide(s.max_short_side),
         RandAugment(num_ops=s.randaugment_ops, magnitude=s.randaugment_magnitude, std=s.randaugment_std),
         v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter),
-        v2.RandomResizedCrop(size, scale=s.area, ratio=s.aspect_ratio, interpolation=BILINEAR, antialias=True),
-        v2.RandomHorizontalFlip(s.flip),
-        partial(normalize, mean=s.mean, std=s.std),
+        v2.RandomResizedCrop(image_size, scale=s.area, ratio=s.aspect_ratio, interpolation=BILINEAR, antialias=True),
+        v2.RandomHorizontalFlip(resolve_flip(s.flip)),
+        partial(normalize, mean=mean, std=std),
         ClipErasing(s.erasing),
     ]
     return v2.Compose(steps)
@@ -178,6 +137,13 @@ def normalize(
     for place in product(*map(range, pixel_values.shape[:-3])) if is_on_cpu else [()]:
         result[place].copy_(pixel_values[place]).sub_(shift).div_(scale)
     return result
+
+
+def resolve_flip(flip: float | None, classes: Sequence[str] = ()) -> float:
+    """Return the probability of mirroring; None stands for 0.5, or 0 where a class name speaks of a side."""
+    if flip is not None:
+        return flip
+    return 0.0 if direction_classes(classes) else 0.5
 
 
 def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:
@@ -347,25 +313,8 @@ class ClipErasing(v2.RandomErasing):
 # ----------------------------------------------------------------------------------------------------- mixing
 
 
-@dataclass(frozen=True)
-class Mixing:
-    """How the clips of a batch are mixed in pairs, and their labels with them (v1's fine-tuning).
-
-    Attributes:
-        mixup: parameter of the Beta distribution of mixup's weights; 0 is off.
-        cutmix: likewise for cutmix's area; 0 is off.
-        switch: probability of cutmix where both are on.
-        label_smoothing: share of each target spread evenly over all classes.
-    """
-
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    switch: float = 0.5
-    label_smoothing: float = 0.1
-
-
 def mix(
-    pixel_values: Tensor, labels: Tensor, *, num_classes: int, settings: Mixing, seed: int
+    pixel_values: Tensor, labels: Tensor, *, num_classes: int, settings: FinetuneAugmentation, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Mix each clip with its predecessor in the batch, by mixup or by cutmix, one draw for the whole batch.
 
@@ -375,11 +324,12 @@ def mix(
         pixel_values: (B, T, C, H, W) float, normalised.
         labels: (B,) class indices.
         num_classes: number of classes.
-        settings: what to mix and how strongly.
+        settings: what to mix and how strongly: ``mixup``, ``cutmix`` and ``switch``.
         seed: of this batch, such as a function of run seed and step.
 
     Returns:
-        The mixed clips, and (B, num_classes) float32 soft targets whose rows add up to 1: use soft cross-entropy.
+        The mixed clips, and (B, num_classes) float32 soft targets whose rows add up to 1: use soft cross-entropy, which
+        smooths them where that is wanted (`weighted_cross_entropy`).
     """
     if not pixel_values.is_floating_point() or pixel_values.ndim != 5:
         raise ValueError(
@@ -393,4 +343,4 @@ def mix(
             method = v2.CutMix(alpha=settings.cutmix) if use_cutmix else v2.MixUp(alpha=settings.mixup)
             mixed, targets = method(tv_tensors.Video(pixel_values), targets)
             pixel_values = mixed.as_subclass(Tensor)
-    return pixel_values, targets * (1 - settings.label_smoothing) + settings.label_smoothing / num_classes
+    return pixel_values, targets

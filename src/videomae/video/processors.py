@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Size = int | Sequence[int] | Mapping[str, int]
 Statistic = float | Sequence[float]
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, of pixels in 0-1
 
 # PIL's numbers for its filters, which are what config files hold, and torch's names for the same filters.
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
@@ -628,4 +629,15 @@ def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options
         crop_size={"height": height, "width": width},
         image_mean=config.image_mean or IMAGENET_MEAN,
         image_std=config.image_std or IMAGENET_STD,
+    )
+
+
+def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEImageProcessor:
+    """Return the processor that prepares frames as they were for training."""
+    height, width = config.frame_size
+    return VideoMAEImageProcessor(
+        size={"shortest_edge": height} if height == width else {"height": height, "width": width},
+        crop_size={"height": height, "width": width},
+        image_mean=statistics[0],
+        image_std=statistics[1],
     )

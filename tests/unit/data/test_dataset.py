@@ -18,14 +18,15 @@ from torchvision.transforms import v2
 from videomae.data.dataset import BadFiles, DataTimeMeter, EpochSampler, VideoDataset, build_loader, collate
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.errors import DataError, VideoError
-from videomae.video.augment import PretrainAugmentation, eval_views, pretrain_augmentation
+from videomae.video.augment import eval_views, pretrain_augmentation
+from videomae.video.augment_settings import PretrainAugmentation
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 from videos import moving_square, write_video
 
 SAMPLING = ClipSampling(stride=2)
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-CROP = pretrain_augmentation(PretrainAugmentation(image_size=16, flip=0.5))
+CROP = pretrain_augmentation(PretrainAugmentation(flip=0.5), image_size=16)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from videomae.cli import run as videomae
 from videomae.errors import CheckpointError
 from videomae.inference.reconstruct import load_pretrained, reconstruct
 from videomae.plots.reconstruction import draw, side_by_side
-from videomae.training.runs import make_processor
+from videomae.video.processors import make_processor
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import motion_video, write_video
 

@@ -10,7 +10,7 @@ from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae.training.estimate import Cost
 from videomae.training.optim import Ema, layer_of, parameter_groups
-from videomae.training.schedule import Plan
+from videomae.training.schedule import Schedule
 from videomae.training.settings import OptimSettings, RunSettings
 
 CONFIG = VideoMAEConfig(
@@ -107,10 +107,10 @@ def test_the_average_goes_on_where_it_was():
 # ---- the plan
 
 
-def make_plan(run=None, optim=None, *, num_videos=100, world_size=1) -> Plan:
+def make_plan(run=None, optim=None, *, num_videos=100, world_size=1) -> Schedule:
     run = {"epochs": 5, "batch_size": 10} | (run or {})
     optim = {"warmup_epochs": 1} | (optim or {})
-    return Plan.make(RunSettings(**run), OptimSettings(**optim), num_videos=num_videos, world_size=world_size)
+    return Schedule.make(RunSettings(**run), OptimSettings(**optim), num_videos=num_videos, world_size=world_size)
 
 
 def test_the_schedule_is_a_line_and_a_cosine():

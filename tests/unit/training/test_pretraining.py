@@ -16,8 +16,8 @@ from videomae.errors import CheckpointError, DataError
 from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.models.weights import open_checkpoint
 from videomae.training import pretraining as pretrain
+from videomae.training.launch import describe_score
 from videomae.training.metrics_log import read_metrics
-from videomae.training.runs import describe_score
 from videomae.video.processors import VideoMAEImageProcessor
 
 
@@ -175,11 +175,20 @@ def test_the_end_says_which_score_and_which_model(data, tmp_path, monkeypatch):
 
 def test_masks_come_by_name_and_the_decoder_may_have_one(data):
     chosen = settings("pretrain", data, "x", "--mask.decoder", "running_cell", "--model.image-size", "32")
-    _, config, _ = pretrain.plan_model(chosen)
+    config = pretrain.Pretraining(chosen).config
     masks = pretrain.mask_function(chosen.mask, config)(torch.Generator().manual_seed(0))
     assert masks.shape == (2, config.num_tubelets)
     assert pretrain.mask_arguments(masks[None]) == {"num_masked": 16, "num_decoder_masked": 16}
     assert pretrain.split_masks(masks[None, :1].squeeze(1)).keys() == {"bool_masked_pos"}
+
+
+@pytest.mark.parametrize("option", ["--mask.name", "--mask.decoder"])
+def test_an_unknown_mask_is_refused_with_the_known_ones(data, tmp_path, option):
+    with pytest.raises(
+        ValueError, match=r"no mask 'tubes' \(did you mean 'tube'\?\)\. Known: tube, random, frame, running_cell"
+    ):
+        run("pretrain", data, tmp_path / "run", option, "tubes")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(data, tmp_path, capsys):

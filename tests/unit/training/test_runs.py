@@ -20,7 +20,7 @@ from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
-from videomae.training.runs import Unreadable
+from videomae.training.run_directory import Unreadable
 from videomae.training.settings import FREE_ON_RESUME
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.

@@ -1,0 +1,91 @@
+"""The devices and processes that a run has, as Accelerate's `Accelerator`."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videomae.errors import MissingPackageError
+from videomae.training.settings import RunSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_SHARDED_BLOCK = "Block"  # FSDP gathers the weights of one such module at a time
+
+
+def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
+    """Return the Accelerator for the devices and processes there are.
+
+    Args:
+        run: device, precision, strategy and trackers.
+        folder: the run directory, where trackers write.
+
+    Raises:
+        ValueError: if a strategy or a tracker is asked for that is not available.
+        MissingPackageError: if DeepSpeed is asked for and not installed.
+    """
+    from accelerate import Accelerator, DistributedType
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+    from accelerate.tracking import get_available_trackers
+
+    available = [str(tracker.value) for tracker in get_available_trackers()]
+    if missing := [name for name in run.trackers if name not in available]:
+        raise ValueError(
+            f"run.trackers: {missing[0]!r} is not installed, or Accelerate does not know it. Available are: "
+            f"{', '.join(available) or 'none'}."
+        )
+    # Accelerate shares its state in a process; a second run may have another precision, strategy or accumulation.
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    on_cpu = run.device == "cpu"
+    precision = resolve_precision(run)
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="no" if precision == "float32" else precision,
+        log_with=list(run.trackers) or None,
+        project_dir=str(folder / "logs"),
+        fsdp_plugin=_fsdp_plugin() if run.strategy == "fsdp" else None,
+        deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
+        step_scheduler_with_optimizer=False,
+    )
+    if run.strategy == "fsdp" and accelerator.distributed_type is DistributedType.MULTI_CPU:
+        # Accelerate offers FSDP on accelerators only, though PyTorch's works on processors: for trying it out.
+        PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = _fsdp_plugin()
+    if run.strategy == "fsdp" and accelerator.distributed_type is not DistributedType.FSDP:
+        raise ValueError("run.strategy = 'fsdp' needs several processes: start it with `torchrun --nproc-per-node N`.")
+    return accelerator
+
+
+def resolve_precision(run: RunSettings) -> str:
+    """Return "float32", "bf16" or "fp16": what "auto" stands for here, or the precision that is asked for."""
+    if run.precision != "auto":
+        return run.precision
+    import torch
+
+    bf16 = run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16" if bf16 else "float32"
+
+
+def _fsdp_plugin() -> Any:
+    from accelerate import FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    # It warns of outputs that are views, lest someone changes them in place; nobody here does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=[_SHARDED_BLOCK],
+        # Inputs are pixels, from which the targets are made: they stay float32, and autocast does the rest.
+        mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False),
+    )
+
+
+def _deepspeed_plugin() -> Any:
+    from accelerate import DeepSpeedPlugin
+
+    try:
+        return DeepSpeedPlugin(zero_stage=2)
+    except ImportError as error:
+        raise MissingPackageError("run.strategy = 'deepspeed' needs DeepSpeed: pip install deepspeed.") from error

@@ -1,0 +1,254 @@
+"""What a training method states, and the one runner of all methods.
+
+A method is a subclass of `Experiment`: which videos, which model, which transform, which loss, and what there is to
+measure on the way. `run_experiment` does the rest, the same for all: devices, schedule, run directory, loader, loop,
+and the model at the end. docs/new-training-method.md adds one.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
+from videomae.console import say
+from videomae.data.manifest import Manifest, Sample
+from videomae.training.run_directory import TrainingResult, Unreadable, open_run_directory, save_model
+from videomae.training.schedule import Schedule
+from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
+from videomae.video.processors import Statistics, load_processor
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
+    from videomae.models.pretrained import PretrainedModel
+    from videomae.models.weights import Checkpoint
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a method may need of a run that has begun.
+
+    Attributes:
+        accelerator: knows devices and processes.
+        schedule: batches, steps and learning rates.
+        unreadable: is given the videos that cannot be read.
+    """
+
+    accelerator: "Accelerator"
+    schedule: Schedule
+    unreadable: Unreadable
+
+
+class Experiment(ABC):
+    """One training method on one data set. Making it reads the list of videos, and touches neither device nor disk.
+
+    Attributes:
+        settings: of the run.
+        train: the videos to train on.
+        samples: those that an epoch goes through; a method may repeat some.
+        checkpoint: what the run starts from; None is random weights.
+        config: of the model.
+        statistics: mean and standard deviation of the input.
+        title: what the progress bar is called.
+        score: the figure of a validation that says which weights are best; higher is better.
+        frozen: beginning of the names of parameters that are not trained, for the estimate of memory; None trains all.
+    """
+
+    title: ClassVar[str]
+    score: ClassVar[str] = ""
+    train: Manifest
+    samples: Sequence[Sample]
+    checkpoint: "Checkpoint | None"
+    config: VideoMAEConfig
+    statistics: Statistics
+    frozen: str | None = None
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def model_class(self) -> "type[PretrainedModel]":
+        """Return the class of the model."""
+
+    @abstractmethod
+    def build_model(self) -> "PretrainedModel":
+        """Return the model as it starts, on the CPU; torch's generator is seeded."""
+
+    @abstractmethod
+    def transform(self) -> "Callable[[Tensor], Tensor]":
+        """Return what is done to a training clip, (T, C, H, W) uint8, in the processes that decode."""
+
+    @abstractmethod
+    def loss(self, model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            model: may be wrapped for several devices: call it, do not look inside.
+            batch: as `videomae.data.dataset.collate` makes it, its tensors on the device.
+            seed: of this step, for what is drawn here.
+        """
+
+    @abstractmethod
+    def example_loss(self, model: "nn.Module") -> "Tensor":
+        """Return the loss of one clip on the meta device, from which the cost of training is estimated."""
+
+    def mask(self) -> "Callable[[torch.Generator], Tensor] | None":
+        """Return what draws the mask of a clip from a seeded generator, in the processes that decode; None: no mask."""
+        return None
+
+    def check_devices(self, accelerator: "Accelerator") -> None:  # noqa: B027  # most methods work everywhere
+        """Raise a ValueError where the method does not work on these devices."""
+
+    def begin(self, model: "PretrainedModel", run: Run) -> None:  # noqa: B027  # most methods have nothing to do
+        """Do what is to be done once, before the first step, with devices and schedule known."""
+
+    def validation(self, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
+        """Return what measures the model on the way, on every process; None: nothing does."""
+        return None
+
+    def run_settings(self) -> RunSettings:
+        """Return how to run, where a method has a rhythm of its own."""
+        return self.settings.run
+
+    def describe(self, model: "PretrainedModel", run: Run) -> list[str]:
+        """Return lines that say what is trained on what, before it starts."""
+        return []
+
+    def finish(self, weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Return the weights of the model to save from those that were trained."""
+        return weights
+
+
+def run_experiment(experiment: Experiment) -> TrainingResult:
+    """Train, or go on with a run that was stopped.
+
+    The run directory ends up with settings.toml, videos.json, metrics.jsonl, checkpoints/, logs/ and model/.
+
+    Raises:
+        DataError: if the videos cannot be used.
+        CheckpointError: if a checkpoint cannot be read or written, or the directory holds another run.
+        ValueError: for settings that do not go together.
+    """
+    import torch
+
+    from videomae.data.dataset import DataTimeMeter, VideoDataset, build_loader
+    from videomae.training.devices import build_accelerator
+    from videomae.training.loop import Job, fit
+    from videomae.training.optim import parameter_groups
+
+    e, s = experiment, experiment.settings
+    accelerator = build_accelerator(s.run, folder=s.out)
+    e.check_devices(accelerator)
+    schedule = Schedule.make(s.run, s.optim, num_videos=len(e.samples), world_size=accelerator.num_processes)
+    open_run_directory(s.out, s, e.train, accelerator)
+    unreadable = Unreadable(s.out, e.samples, max_fraction=s.loader.max_unreadable_fraction, accelerator=accelerator)
+    run = Run(accelerator, schedule, unreadable)
+    torch.manual_seed(s.run.seed)
+    model = e.build_model()
+    e.begin(model, run)
+    loader = build_loader(
+        VideoDataset(
+            e.samples,
+            sampling=s.clips,
+            clip_frames=e.config.num_frames,
+            training=True,
+            transform=e.transform(),
+            clips_per_video=s.loader.clips_per_video,
+            augmentations_per_clip=s.loader.augmentations_per_clip,
+            mask=e.mask(),
+            seed=s.run.seed,
+            backend=s.loader.backend,
+        ),
+        batch_size=schedule.per_device_batch,
+        num_workers=s.loader.workers(accelerator.num_processes),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+    def loss(model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
+        unreadable.add(batch["unreadable"])
+        return e.loss(model, batch, seed)
+
+    if accelerator.is_main_process:
+        say([*e.describe(model, run), schedule.describe()])
+    groups = parameter_groups(
+        model, depth=e.config.num_hidden_layers, weight_decay=s.optim.weight_decay, layer_decay=s.optim.layer_decay
+    )
+    job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title)
+    outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
+    if outcome.weights:
+        outcome = dataclasses.replace(outcome, weights=e.finish(outcome.weights))
+    return save_model(s.out, model, outcome, e.statistics, accelerator)
+
+
+# ------------------------------------------------------------------------------------- what methods start from
+
+
+def read_splits(data: TrainingDataSettings) -> tuple[Manifest, Manifest | None]:
+    """Return the videos to train on, and those to validate on if there are any.
+
+    Raises:
+        DataError: if there are no videos, or no such split.
+    """
+    manifest = data.read()
+    if not manifest.splits and data.train_split is None and data.val_split is None:
+        return manifest, None
+    val = data.val_split or ("val" if "val" in manifest.splits else None)
+    return manifest.split(data.train_split or "train"), manifest.split(val) if val else None
+
+
+def open_start(settings: TrainingSettings) -> "Checkpoint | None":
+    """Return the checkpoint that a run starts from; None is random weights.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+        ValueError: if both a checkpoint and a preset say how large the model is.
+    """
+    if settings.init is None:
+        return None
+    if settings.model.preset is not None:
+        raise ValueError(
+            f"--init {settings.init} brings its own size: leave out model.preset = {settings.model.preset!r}."
+        )
+    from videomae.models.weights import open_checkpoint
+
+    return open_checkpoint(settings.init)
+
+
+def resolve_config(settings: TrainingSettings, checkpoint: "Checkpoint | None", **fields: Any) -> VideoMAEConfig:
+    """Return the configuration of a model: of the preset or the checkpoint, with ``fields``, with what is asked for."""
+    fields |= settings.model.overrides()
+    if checkpoint is None:
+        return VideoMAEConfig.preset(settings.model.preset or "base", **fields)
+    return checkpoint.resolve_config(**fields)
+
+
+def resolve_statistics(settings: Any, config: VideoMAEConfig) -> Statistics:
+    """Return the mean and standard deviation to normalise pixels with: those given, the checkpoint's, or ImageNet's.
+
+    Args:
+        settings: with ``init``, and ``augment.mean`` and ``augment.std``.
+        config: of the model.
+
+    Raises:
+        ValueError: if only one of them is given.
+    """
+    mean, std = settings.augment.mean, settings.augment.std
+    if (mean is None) != (std is None):
+        raise ValueError(f"augment.mean and augment.std go together, got {mean} and {std}.")
+    if mean is not None and std is not None:
+        return mean, std
+    if settings.init is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    processor = load_processor(settings.init, config)
+    means, stds = (
+        value if isinstance(value, tuple) else (value,) * config.num_channels
+        for value in (processor.image_mean, processor.image_std)
+    )
+    return means, stds  # type: ignore[return-value]

@@ -1,0 +1,215 @@
+"""The run directory: opened with the settings and videos it was begun with, ended with a model.
+
+It holds settings.toml, videos.json, metrics.jsonl, logs/, checkpoints/, unreadable.csv and, at the end, model/.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from videomae.console import say
+from videomae.data.manifest import Manifest, Sample
+from videomae.errors import CheckpointError
+from videomae.files import atomic_write, write_csv, write_json
+from videomae.hub import read_json
+from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
+from videomae.training.settings import FREE_ON_RESUME
+from videomae.video.processors import Statistics, make_processor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from videomae.models.pretrained import PretrainedModel
+    from videomae.training.loop import Outcome
+
+SETTINGS_NAME = "settings.toml"
+VIDEOS_NAME = "videos.json"
+MODEL_NAME = "model"
+
+PATHS = ("data.path", "init", "probe.data", "data.videos")  # settings that may be spelled differently
+
+Settings = TypeVar("Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a training run left behind.
+
+    Attributes:
+        model: the Hugging Face directory, or None if the run was interrupted.
+        steps: optimiser steps that are done.
+        bad_steps: how many of them were skipped.
+        best_score: of the best validation, an accuracy in 0-1; None without.
+        best_step: its step.
+        score: name of that figure, such as "val_top1"; empty without.
+        model_step: the step that the model is of.
+        seconds: what training took.
+        interrupted: whether SIGTERM ended it early.
+    """
+
+    model: Path | None
+    steps: int
+    bad_steps: int
+    best_score: float | None
+    best_step: int | None
+    score: str
+    model_step: int
+    seconds: float
+    interrupted: bool
+
+
+def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerator: "Accelerator") -> None:
+    """Make the run directory and store the settings in it, or check that they are those it was begun with.
+
+    Args:
+        out: the run directory.
+        settings: of the run.
+        train: the videos to train on; a run goes on with the same ones only, as order and classes hang on them.
+        accelerator: knows the main process, which writes.
+
+    Raises:
+        CheckpointError: if it cannot be written, or holds checkpoints of a run with other settings or videos.
+    """
+    from videomae.training.checkpoint import list_steps
+
+    stored, trained_on = out / SETTINGS_NAME, out / VIDEOS_NAME
+    steps = list_steps(out / "checkpoints")
+    rows = [(sample.path, sample.label, sample.start, sample.end) for sample in train]
+    videos = {"videos": len(train), "classes": list(train.classes), "digest": digest(rows)}
+    if steps and trained_on.exists() and (old := read_json(trained_on)) != videos:
+        raise CheckpointError(
+            f"{out} holds a run of {steps[-1]} steps on other videos: {old['videos']} of {len(old['classes'])} "
+            f"classes, now {len(train)} of {len(train.classes)}, perhaps others of the same number. Name another "
+            "--out, or bring back the old ones"
+        )
+    if steps and stored.exists():
+        old_settings: Any = with_recipe(without_optional(settings), stored)
+        lines = [
+            f"{name} was {_shown(before)}, is {_shown(now)}"
+            for name, (before, now) in changed_settings(old_settings, settings).items()
+            if name not in FREE_ON_RESUME and not (name in PATHS and _same_place(before, now, old_settings.out, out))
+        ]
+        if lines:
+            raise CheckpointError(
+                f"{out} holds a run of {steps[-1]} steps with other settings: {'; '.join(lines)}. Name another --out, "
+                f"or go on with its own: videomae {old_settings.TASK} --recipe {stored}"
+            )
+    if accelerator.is_main_process:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with atomic_write(stored) as temporary:
+                temporary.write_text(to_toml(with_absolute_paths(settings)), encoding="utf-8")
+            write_json(trained_on, videos)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write to {out} ({error}): correct the rights, or name another --out"
+            ) from error
+    accelerator.wait_for_everyone()
+
+
+def _same_place(old: Any, new: Any, old_out: Path, new_out: Path) -> bool:
+    """Tell whether two paths are one however they are spelled, or were moved together with the run directory."""
+    if old is None or new is None:
+        return False
+    places = [os.path.realpath(path) for path in (old, new)]
+    within = [
+        os.path.relpath(path, os.path.realpath(out)) for path, out in zip(places, (old_out, new_out), strict=True)
+    ]
+    return places[0] == places[1] or within[0] == within[1]
+
+
+def _shown(value: Any) -> str:
+    return repr(str(value) if isinstance(value, Path) else value)
+
+
+def digest(rows: list[tuple[Any, ...]]) -> str:
+    """Return a digest of what there is to say of each video, in their order."""
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+
+
+def save_model(
+    folder: Path, model: "PretrainedModel", outcome: "Outcome", statistics: Statistics, accelerator: "Accelerator"
+) -> TrainingResult:
+    """Write the trained model with its processor as a directory that transformers loads too.
+
+    Args:
+        folder: the run directory; the model goes to ``model/`` in it.
+        model: what was trained; only its class and configuration are used.
+        outcome: of the loop, with the weights.
+        statistics: mean and standard deviation of the input.
+        accelerator: knows the main process, which writes.
+    """
+    import torch
+
+    place = None if outcome.interrupted else folder / MODEL_NAME
+    if place is not None and accelerator.is_main_process:
+        with torch.device("meta"):
+            trained = type(model)(model.config)
+        trained.load_state_dict(outcome.weights, assign=True)
+        trained.save_pretrained(place)
+        make_processor(model.config, statistics).save_pretrained(place)
+    accelerator.wait_for_everyone()
+    return TrainingResult(
+        model=place,
+        steps=outcome.steps,
+        bad_steps=outcome.bad_steps,
+        best_score=outcome.best_score,
+        best_step=outcome.best_step,
+        score=outcome.score,
+        model_step=outcome.model_step,
+        seconds=outcome.seconds,
+        interrupted=outcome.interrupted,
+    )
+
+
+class Unreadable:
+    """The videos that this process could not read: said and listed in ``unreadable.csv`` as soon as they are met.
+
+    What an earlier part of the run has listed stays there.
+
+    Args:
+        folder: the run directory.
+        samples: the videos to train on; those of rare classes may be repeated.
+        max_fraction: end the run when more than this share of them is unreadable.
+        accelerator: knows the processes, each of which has a list of its own.
+    """
+
+    def __init__(
+        self, folder: Path, samples: Iterable[Sample], *, max_fraction: float, accelerator: "Accelerator"
+    ) -> None:
+        from videomae.data.dataset import BadFiles
+
+        rank = f"-{accelerator.process_index}" if accelerator.num_processes > 1 else ""
+        self.file = folder / f"unreadable{rank}.csv"
+        self.training = BadFiles({sample.path for sample in samples}, max_fraction=max_fraction)
+        self.met: set[str] = set()
+        self.listed: dict[str, str] = {}
+        if self.file.exists():
+            with self.file.open(encoding="utf-8", newline="") as file:
+                self.listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+    def add(self, reports: Iterable[tuple[str, str]]) -> None:
+        """Take the ``unreadable`` of a training batch, whose place others have taken.
+
+        Raises:
+            DataError: if more than the allowed share of all videos has proved unreadable.
+        """
+        reports = list(reports)
+        self.note(reports, "replaced by others")
+        self.training.add(reports)
+
+    def note(self, reports: Iterable[tuple[str, str]], consequence: str) -> None:
+        """Say and list those videos that are met for the first time; ``consequence`` is what becomes of them."""
+        fresh = {path: reason for path, reason in reports if path not in self.met}
+        if not fresh:
+            return
+        self.met |= fresh.keys()
+        self.listed |= fresh
+        write_csv(self.file, ("path", "reason"), sorted(self.listed.items()))
+        path, reason = next(iter(fresh.items()))
+        more = f" and {len(fresh) - 1} others" if len(fresh) > 1 else ""
+        say([f"cannot read {path!r}{more}, {consequence}: {reason} They are listed in {self.file}"])

@@ -1,0 +1,94 @@
+"""Measuring a model while it is trained: the centre crop of the middle clip of each video."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from videomae.config import VideoMAEConfig
+from videomae.data.manifest import Manifest
+from videomae.training.experiment import Run
+from videomae.training.settings import LoaderSettings
+from videomae.video.processors import Statistics
+from videomae.video.sampling import ClipSampling
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+
+def build_eval_loader(
+    settings: LoaderSettings,
+    manifest: Manifest,
+    config: VideoMAEConfig,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "DataLoader[Any]":
+    """Return a loader of the centre crop of the middle clip of each video, (B, T, C, H, W) uint8 pixels.
+
+    Videos that cannot be read are marked. Several processes share the videos out, without doubles.
+    """
+    from videomae.data.dataset import VideoDataset, build_loader
+    from videomae.video.augment import eval_views
+
+    size = config.frame_size[0]
+    return build_loader(
+        VideoDataset(
+            manifest,
+            sampling=ClipSampling.of_model(config),
+            clip_frames=config.num_frames,
+            training=False,
+            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
+            on_bad="mark",
+            backend=settings.backend,
+        ),
+        batch_size=batch_size,
+        num_workers=settings.workers(world_size),
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def build_validation(
+    settings: LoaderSettings, val: Manifest, config: VideoMAEConfig, statistics: Statistics, run: Run
+) -> "Callable[[nn.Module], dict[str, float]]":
+    """Return what measures top-1 accuracy and cross-entropy of a classifier.
+
+    A video that cannot be read counts as wrong, and is left out of the cross-entropy; ``run.unreadable`` lists it.
+    """
+    import torch
+
+    from videomae.video.augment import normalize
+
+    accelerator, batch_size = run.accelerator, run.schedule.per_device_batch
+    world_size = accelerator.num_processes
+    loader = build_eval_loader(
+        settings, val, config, batch_size=batch_size, rank=accelerator.process_index, world_size=world_size
+    )
+    nothing = torch.zeros(1, config.num_frames, config.num_channels, *config.frame_size)
+    # Sharded weights are gathered by all processes at once: each takes part as often as the one with most batches.
+    rounds = math.ceil(len(val) / (batch_size * world_size))
+
+    @torch.no_grad()
+    def validate(model: "nn.Module") -> dict[str, float]:
+        sums = torch.zeros(3, device=accelerator.device)  # right, cross-entropy, videos
+        failed: list[tuple[str, str]] = []
+        batches = iter(loader)
+        for _ in range(rounds):
+            batch: dict[str, Any] = next(batches, {})
+            failed += batch.get("unreadable", ())
+            if "pixel_values" not in batch:
+                model(nothing.to(accelerator.device))
+                continue
+            pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
+            labels = batch["label"].to(accelerator.device)
+            logits = model(pixels, return_dict=False)[0].float()
+            entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+            sums += torch.stack([(logits.argmax(-1) == labels).sum(), entropy, entropy.new_tensor(len(labels))])
+        run.unreadable.note(failed, "counted as wrong in validation")
+        right, entropy, videos = accelerator.reduce(sums, reduction="sum").tolist()
+        return {"val_top1": right / len(val), "val_loss": entropy / max(videos, 1)}
+
+    return validate
