@@ -93,7 +93,7 @@ class VideoMAEConfig:
         clip_fps: frame rate that ``clip_stride`` is counted at; None counts the video's own frames.
         drop_path: rate of stochastic depth at the last encoder block; it rises linearly from 0 at the first.
         head_dropout: dropout before the classifier, in [0, 1).
-        label_smoothing: share of a label spread over all classes, in [0, 1).
+        label_smoothing: fraction of a label spread over all classes, in [0, 1).
         problem_type: what labels mean: None (integers are classes, floats are soft targets),
             "single_label_classification", "multi_label_classification" or "regression".
         num_labels: number of classes; taken from ``id2label`` where that is given, otherwise 2.
@@ -157,7 +157,7 @@ class VideoMAEConfig:
         known = {field.name: field for field in dataclasses.fields(self)}
         for name in fields:
             if name not in known:
-                raise TypeError(f"VideoMAEConfig has no field {name!r}{nearest(name, known)}")
+                raise TypeError(f"VideoMAEConfig has no field {name!r}{nearest(name, known)}.")
         for name, field in known.items():
             default = field.default_factory() if callable(field.default_factory) else field.default
             setattr(self, name, default if fields.get(name) is None else fields[name])
@@ -176,7 +176,7 @@ class VideoMAEConfig:
             ValueError: if there is no such preset.
         """
         if name not in _PRESETS:
-            raise ValueError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+            raise ValueError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}.")
         fields = dict(zip(_PRESET_FIELDS, _PRESETS[name], strict=True)) | {
             "layer_norm_eps": 1e-6,
             "output_norm_eps": 1e-6,
@@ -316,23 +316,23 @@ class VideoMAEConfig:
         for name in _POSITIVE_FIELDS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
         for width, heads in _WIDTHS_AND_HEADS:
             if getattr(self, width) % getattr(self, heads):
                 raise ValueError(
-                    f"{width} must be divisible by {heads}, got {getattr(self, width)} and {getattr(self, heads)}"
+                    f"{width} must be divisible by {heads}, got {getattr(self, width)} and {getattr(self, heads)}."
                 )
         if self.attentive_pooling and not self.use_mean_pooling:
-            raise ValueError("attentive_pooling=True needs use_mean_pooling=True: the first token is not pooled")
+            raise ValueError("attentive_pooling=True needs use_mean_pooling=True: the first token is not pooled.")
         for size, patch, axis in zip(self.frame_size, self.tubelet_shape[1:], ("height", "width"), strict=True):
             if size % patch:
                 raise ValueError(
-                    f"the {axis} of image_size must be divisible by that of patch_size, got {size} and {patch}"
+                    f"the {axis} of image_size must be divisible by that of patch_size, got {size} and {patch}."
                 )
         if self.num_frames % self.tubelet_size:
             raise ValueError(
                 f"num_frames must be divisible by tubelet_size, got {self.num_frames} and {self.tubelet_size}: "
-                "the frames left over would be dropped"
+                "the frames left over would be dropped."
             )
         for name in (
             "hidden_dropout_prob",
@@ -342,28 +342,28 @@ class VideoMAEConfig:
             "label_smoothing",
         ):
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 shown = ", ".join(map(repr, choices))
-                raise ValueError(f"{name} must be one of {shown}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {shown}, got {getattr(self, name)!r}.")
         for name in ("layer_norm_eps", "output_norm_eps", "initializer_range", "clip_stride", "clip_fps"):
             if name == "clip_fps" and self.clip_fps is None:
                 continue
             if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}.")
         if self.position_embedding == "interpolate" and (self.position_grid is None or len(self.position_grid) != 3):
             raise ValueError(
                 "position_embedding='interpolate' needs position_grid, the tubelets (time, height, width) that the "
-                f"weights were trained with, got {self.position_grid!r}"
+                f"weights were trained with, got {self.position_grid!r}."
             )
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
             if values is not None and len(values) != self.num_channels:
-                raise ValueError(f"{name} needs one value per channel ({self.num_channels}), got {values!r}")
+                raise ValueError(f"{name} needs one value per channel ({self.num_channels}), got {values!r}.")
         if list(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(
-                f"id2label must name the classes 0, 1, 2, ... without gaps, got {list(self.id2label)[:10]}"
+                f"id2label must name the classes 0, 1, 2, ... without gaps, got {list(self.id2label)[:10]}."
             )
 
 
@@ -389,7 +389,7 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
     label2id = fields.pop("label2id", None)
     number = fields.pop("num_labels", None)
     if not isinstance(fields.get("id2label", {}) or {}, Mapping):
-        raise ValueError(f"id2label must map numbers to class names, got {fields['id2label']!r}")
+        raise ValueError(f"id2label must map numbers to class names, got {fields['id2label']!r}.")
     if fields.get("id2label") is None:
         fields["id2label"] = (
             {index: label for label, index in label2id.items()}
@@ -397,13 +397,13 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
             else _default_labels(2 if number is None else number)
         )
     if number is not None and number != len(fields["id2label"]):
-        raise ValueError(f"num_labels is {number}, but {len(fields['id2label'])} class names are given")
+        raise ValueError(f"num_labels is {number}, but {len(fields['id2label'])} class names are given.")
     return fields
 
 
 def _default_labels(number: int) -> dict[int, str]:
     if number < 0:
-        raise ValueError(f"num_labels must not be negative, got {number}")
+        raise ValueError(f"num_labels must not be negative, got {number}.")
     return {index: f"LABEL_{index}" for index in range(number)}
 
 
@@ -423,14 +423,14 @@ def _check_size(name: str, size: Any) -> None:
     sides = (size,) if isinstance(size, int) else size
     pair = isinstance(size, int) or (isinstance(sides, tuple) and len(sides) == 2)
     if not pair or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"{name} must be a positive whole number or (height, width), got {size!r}")
+        raise ValueError(f"{name} must be a positive whole number or (height, width), got {size!r}.")
 
 
 def check_model_type(content: Mapping[str, Any]) -> None:
     """Raise a CheckpointError if the content of a config.json is that of another type of model."""
     model_type = content.get("model_type", VideoMAEConfig.model_type)
     if model_type != VideoMAEConfig.model_type:
-        raise CheckpointError(f"this is a checkpoint of a {model_type!r} model, not of {VideoMAEConfig.model_type!r}")
+        raise CheckpointError(f"this is a checkpoint of a {model_type!r} model, not of {VideoMAEConfig.model_type!r}.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

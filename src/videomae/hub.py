@@ -90,7 +90,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot read {path} as JSON: {error}. Fetch or save it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}")
+        raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}.")
     return content
 
 
@@ -202,7 +202,7 @@ def _current_commit(endpoint: str, repo_id: str, filename: str, revision: str | 
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     if time.monotonic() < _silent_until.get(endpoint, 0.0):
-        raise TimeoutError("it did not answer a moment ago")
+        raise TimeoutError("it did not answer a moment ago.")
     url = hf_hub_url(repo_id, filename, revision=revision, endpoint=endpoint)
     commit = get_hf_file_metadata(url, token=token).commit_hash
     if commit is None:

@@ -81,7 +81,7 @@ def with_recipe(settings: S, recipe: str | Path) -> S:
         raise ValueError(f"{where} is not TOML: {error}") from error
     task = content.pop("task", None)
     if task is not None and task != (own := getattr(settings, "TASK", None)):
-        raise ValueError(f"{where} is a recipe for `videomae {task}`, not for `videomae {own}`")
+        raise ValueError(f"{where} is a recipe for `videomae {task}`, not for `videomae {own}`.")
     return _replaced(settings, content, where, "")
 
 
@@ -171,7 +171,7 @@ def _read_recipe(recipe: str | Path) -> tuple[str, str]:
     if not path.is_file():
         raise ValueError(
             f"there is no recipe {str(recipe)!r}{nearest(str(recipe), known)}: name a TOML file, or one of "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted(known))}."
         )
     return path.read_text(encoding="utf-8"), str(path)
 
@@ -198,7 +198,7 @@ def _replaced(settings: S, content: Mapping[str, Any], where: str, prefix: str) 
     changes = {}
     for key, value in content.items():
         if key not in names:
-            raise ValueError(f"{where}: there is no setting {prefix + key!r}{nearest(key, names)}")
+            raise ValueError(f"{where}: there is no setting {prefix + key!r}{nearest(key, names)}.")
         current = getattr(settings, key)
         if dataclasses.is_dataclass(current) and isinstance(value, Mapping):
             changes[key] = _replaced(current, value, where, f"{prefix}{key}.")
@@ -224,7 +224,7 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     expected = f"one of {', '.join(map(repr, inner))}" if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{where} must be {expected}, got {value!r}")
+    raise ValueError(f"{where} must be {expected}, got {value!r}.")
 
 
 def _toml_value(value: Any) -> str:
