@@ -15,7 +15,8 @@ SOURCE = Path(videomae.__file__)
 
 def names_for_type_checkers():
     """Return the names that ``if TYPE_CHECKING:`` imports, by module."""
-    (block,) = (node for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body if isinstance(node, ast.If))
+    body = ast.parse(SOURCE.read_text(encoding="utf-8")).body
+    (block,) = (node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     assert all(alias.asname == alias.name for node in imports for alias in node.names)  # else they are not exported
     return {alias.name: node.module for node in imports for alias in node.names}
