@@ -6,6 +6,7 @@ from typing import Literal
 
 import tyro
 
+from videomae.console import output
 from videomae.inference.convert import convert
 
 
@@ -23,13 +24,13 @@ class ConvertSettings:
     """Family to write: hf loads here and in transformers, v1 in the scripts of VideoMAE v1 and v2."""
 
     num_frames: int | None = None
-    """Frames of a clip, where the checkpoint does not tell and it is not 16."""
+    """Frames of a clip, where the checkpoint does not say and it is not 16."""
 
     image_size: tuple[int, ...] | None = None
-    """Height and width of a frame (or one number), where the checkpoint does not tell and it is not 224."""
+    """Height and width of a frame (or one number), where the checkpoint does not say and it is not 224."""
 
     num_attention_heads: int | None = None
-    """Heads of the encoder, where the checkpoint does not tell and it is none of the published sizes."""
+    """Heads of the encoder, where the checkpoint does not say and it is none of the published sizes."""
 
     decoder_num_attention_heads: int | None = None
     """Heads of the decoder, likewise."""
@@ -37,15 +38,13 @@ class ConvertSettings:
 
 def main(settings: ConvertSettings) -> int:
     """Convert and print the report."""
-    from rich.console import Console
-
     overrides = dataclasses.asdict(settings)
     source, destination, to = (overrides.pop(name) for name in ("source", "destination", "to"))
     overrides = {name: value for name, value in overrides.items() if value is not None}
     if len(overrides.get("image_size", ())) == 1:
         overrides["image_size"] = overrides["image_size"][0]
     done = convert(source, destination, to=to, **overrides)
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     console.print(f"{done.source}: {done.family}, {done.task}, {done.parameters / 1e6:.2f} M parameters", markup=False)
     for part, number in done.tensors.items():
         console.print(f"  {part}: {number} tensors, all matched", markup=False)

@@ -1,18 +1,16 @@
 """``videomae explain``: show where in a clip a classifier finds what it says."""
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 import tyro
 
-from videomae.files import atomic_write
+from videomae.console import output, print_json
 from videomae.inference.classifier import VideoClassifier
-from videomae.inference.explain import Explanation, Method, explain
-from videomae.options import Flag
+from videomae.inference.explain import Method, explain
+from videomae.options import Device, Flag
+from videomae.plots.animation import check_out, write_clip
 from videomae.plots.explanation import animate, draw
-from videomae.plots.style import PICTURE, check_out, write_animation
 
 
 @dataclasses.dataclass
@@ -20,7 +18,7 @@ class ExplainSettings:
     """Show where in a clip a classifier finds what it says: a heat map over the frames."""
 
     video: tyro.conf.Positional[Path]
-    """Video file; its middle clip is looked at."""
+    """Video file; its middle clip counts."""
 
     model: str
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
@@ -39,58 +37,41 @@ class ExplainSettings:
     """Distance between the frames of the clip, in frames; by default they are chosen as in training."""
 
     json: Flag = False
-    """Print label, score, and the share and most relevant place of each time slot as one JSON object."""
+    """Print label, score, and the fraction and most relevant place of each time slot as one JSON object."""
 
-    device: str | None = None
-    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+    device: Device = None
 
 
-def run(settings: ExplainSettings) -> Explanation:
-    """Explain the middle clip of a video and write the picture or video of it.
+def main(settings: ExplainSettings) -> int:
+    """Write the picture, and print the fraction of each time slot and the place that counts most in it."""
+    from rich.table import Table
 
-    Raises:
-        CheckpointError: if the model cannot be loaded or has no classifier.
-        VideoError: if the video cannot be read.
-        ValueError: if the file to write is of no known kind, or as for ``explain``.
-    """
     s = settings
     check_out(s.out, s.video)
     classifier = VideoClassifier.from_pretrained(s.model, device=s.device)
     result = explain(s.video, classifier.model, classifier.processor, label=s.label, method=s.method, stride=s.stride)
-    with atomic_write(s.out) as temporary:
-        if s.out.suffix == PICTURE:
-            draw(result, title=s.video.name).savefig(temporary, dpi=120)
-        else:
-            write_animation(temporary, animate(result, title=s.video.name), s.out.suffix)
-    return result
-
-
-def main(settings: ExplainSettings) -> int:
-    """Write the picture, and print the share of each time slot and the place that counts most in it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    result = run(settings)
-    shares = [round(float(share), 6) for share in result.share_by_slot]
-    if settings.json:
+    title = s.video.name
+    write_clip(s.out, lambda: draw(result, title=title), lambda: animate(result, title=title))
+    fractions = [round(float(fraction), 6) for fraction in result.fraction_by_slot]
+    if s.json:
         content = {
             "label": result.label,
             "score": result.score,
             "predicted": result.predicted,
             "method": result.method,
             "grid": result.map.shape,
-            "share_by_slot": shares,
+            "fraction_by_slot": fractions,
             "place_by_slot": result.places,
-            "out": str(settings.out),
+            "out": str(s.out),
         }
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        print_json(content)
         return 0
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     console.print(result.title, markup=False)
     rows, columns = result.map.shape[1:]
-    table = Table("time slot", "share", f"most in row, column (of {rows} x {columns}, from 0)")
-    for slot, (share, (row, column)) in enumerate(zip(shares, result.places, strict=True)):
-        table.add_row(str(slot), f"{share:.1%}", f"{row}, {column}")
+    table = Table("time slot", "fraction", f"most in row, column (of {rows} x {columns}, from 0)")
+    for slot, (fraction, (row, column)) in enumerate(zip(fractions, result.places, strict=True)):
+        table.add_row(str(slot), f"{fraction:.1%}", f"{row}, {column}")
     console.print(table)
-    console.print(f"written: {settings.out}", markup=False)
+    console.print(f"written: {s.out}", markup=False)
     return 0

@@ -1,21 +1,18 @@
 """``videomae reconstruct``: hide most of a clip, and look at what a model makes of it."""
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
 
-from videomae.files import atomic_write
-from videomae.inference.reconstruct import Reconstruction, load_pretrained, reconstruct
-from videomae.options import Flag
+from videomae.console import output, print_json
+from videomae.inference.reconstruct import load_pretrained, reconstruct
+from videomae.options import Device, Flag
+from videomae.plots.animation import check_out, write_clip
 from videomae.plots.reconstruction import draw, side_by_side
-from videomae.plots.style import PICTURE, check_out, write_animation
 from videomae.video.clips import read_clips
-from videomae.video.processors import load_processor
 from videomae.video.sampling import ClipSampling
 
 DEFAULT_RATIO, DEFAULT_CELL_RATIO = 0.9, 0.5
@@ -39,7 +36,7 @@ class ReconstructSettings:
     2 x 2 places, in turn (--ratio 0.25, 0.5 or 0.75)."""
 
     ratio: float | None = None
-    """Share of the tubelets to hide, by default 0.9; with running_cell 0.5."""
+    """Fraction of the tubelets to hide, by default 0.9; with running_cell 0.5."""
 
     stride: float | None = None
     """Distance between the frames of the clip, the middle one, in frames; by default they are chosen as in training."""
@@ -50,59 +47,39 @@ class ReconstructSettings:
     json: Flag = False
     """Print loss and errors as one JSON object."""
 
-    device: str | None = None
-    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+    device: Device = None
 
 
-def run(settings: ReconstructSettings) -> Reconstruction:
-    """Reconstruct the middle clip of a video and write the picture or video of it.
-
-    Raises:
-        ValueError: if the file to write is of no known kind.
-        VideoError: if the video cannot be read.
-        CheckpointError: if the model cannot be loaded or has no decoder.
-    """
+def main(settings: ReconstructSettings) -> int:
+    """Write the picture and print the error of each time slot."""
     import torch
 
     from videomae.models.masking import MASKS
 
     s = settings
     check_out(s.out, s.video)
-    model = load_pretrained(s.model, device=s.device)
-    config = model.config
-    processor = load_processor(s.model, config)
+    opened = load_pretrained(s.model, device=s.device)
+    config = opened.model.config
     clip = read_clips(s.video, ClipSampling.of_model(config, stride=s.stride), clip_frames=config.num_frames)[0]
-    pixel_values = processor(clip, return_tensors="pt").pixel_values
+    pixel_values = opened.processor(clip, return_tensors="pt").pixel_values
     ratio = (DEFAULT_CELL_RATIO if s.mask == "running_cell" else DEFAULT_RATIO) if s.ratio is None else s.ratio
     try:
         mask = MASKS[s.mask](config.grid, ratio, generator=torch.Generator().manual_seed(s.seed))
     except ValueError as error:
-        raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask") from error
-    result = reconstruct(model, pixel_values, mask)
-    with atomic_write(s.out) as temporary:
-        if s.out.suffix == PICTURE:
-            draw(result, title=f"{s.video.name}, {s.mask} mask {ratio:g}").savefig(temporary, dpi=120)
-        else:
-            write_animation(temporary, side_by_side(result), s.out.suffix)
-    return result
-
-
-def main(settings: ReconstructSettings) -> int:
-    """Write the picture and print the error of each time slot."""
-    from rich.console import Console
-
-    result = run(settings)
+        raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask.") from error
+    result = reconstruct(opened.model, pixel_values, mask)
+    title = f"{s.video.name}, {s.mask} mask {ratio:g}"
+    write_clip(s.out, lambda: draw(result, title=title), lambda: side_by_side(result))
     errors = [None if np.isnan(error) else round(float(error), 6) for error in result.error_by_slot]
-    if settings.json:
-        content = {"loss": result.loss, "error_by_slot": errors, "out": str(settings.out)}
-        sys.stdout.write(json.dumps(content) + "\n")
+    if s.json:
+        print_json({"loss": result.loss, "error_by_slot": errors, "out": str(s.out)})
         return 0
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     console.print(f"loss {result.loss:.4f}; squared error of hidden pixels (0-1) by time slot: {errors}", markup=False)
     if result.with_statistics is not None:
         console.print(
             "The model predicts each patch up to brightness and contrast. One view gives all patches those of the "
             "visible part, the other each patch its true ones, which the model cannot know."
         )
-    console.print(f"written: {settings.out}", markup=False)
+    console.print(f"written: {s.out}", markup=False)
     return 0

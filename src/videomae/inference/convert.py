@@ -41,7 +41,7 @@ def convert(
         source: a directory, a weights file or the id of a model on the Hugging Face Hub.
         destination: for "hf" a directory, for "v1" a .pth file; must not exist yet.
         to: family to write: "hf" (loads here and in transformers) or "v1" (for the scripts of VideoMAE v1 and v2).
-        options: as for ``from_pretrained``: what the weights do not tell, such as ``image_size`` and ``num_frames``,
+        options: as for ``from_pretrained``: what the weights do not say, such as ``image_size`` and ``num_frames``,
             and what to fetch.
 
     Returns:
@@ -51,7 +51,7 @@ def convert(
         CheckpointError: if the source cannot be read, does not fit, or the destination exists.
     """
     if Path(destination).exists():
-        raise CheckpointError(f"{destination} exists already: name a new place")
+        raise CheckpointError(f"{destination} exists already: name another destination.")
     from videomae.models.videomae import MODELS
     from videomae.models.weights import FAMILIES, open_checkpoint
     from videomae.video.processors import load_processor

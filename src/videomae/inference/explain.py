@@ -35,7 +35,7 @@ class Explanation:
         score: its probability in 0-1.
         predicted: name of the most probable class.
         method: "relevance" or "rollout".
-        map: (S, H/patch, W/patch) float32, the share of each tubelet; not negative, the sum is 1.
+        map: (S, H/patch, W/patch) float32, the fraction of each tubelet; not negative, the sum is 1.
         frames: (T, H, W, 3) uint8, the clip as the model saw it: resized and cropped.
     """
 
@@ -47,19 +47,19 @@ class Explanation:
     frames: NDArray[np.uint8]
 
     @property
-    def share_by_slot(self) -> NDArray[np.float32]:
-        """(S,) the share of each time slot."""
+    def fraction_by_slot(self) -> NDArray[np.float32]:
+        """(S,) the fraction of each time slot."""
         return self.map.sum(axis=(1, 2))
 
     @property
     def places(self) -> list[tuple[int, int]]:
-        """Row and column, in patches, of the tubelet with the largest share in each time slot."""
+        """Row and column, in patches, of the tubelet with the largest fraction in each time slot."""
         rows, columns = np.unravel_index(self.map.reshape(len(self.map), -1).argmax(axis=1), self.map.shape[1:])
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
     @property
     def scale(self) -> float:
-        """The share that the colours reach: the largest one, but at least two even ones, so that even looks dull."""
+        """The fraction that the colours reach: the largest, but at least twice the mean, so an even map looks dull."""
         return max(float(self.map.max()), 2 / self.map.size)
 
     @property
@@ -93,8 +93,8 @@ def explain(
         >>> explanation.map.shape, explanation.label
         ((4, 4, 4), 'LABEL_2')
 
-    The encoder runs once, which keeps the input of each block, N x D. Then the blocks are gone through from the last
-    to the first, and the attention weights of one block at a time are computed anew: H x N x N numbers, 16 x 1568 x
+    The encoder runs once, which keeps the input of each block, N x D. Then the blocks are visited from the last to
+    the first, and the attention weights of one block at a time are computed anew: H x N x N numbers, 16 x 1568 x
     1568 for ViT-L or 157 MB. "rollout" takes about as long as two forward passes; "relevance" as four, and holds the
     weights, their gradients and what else one block needs for them.
 
@@ -132,21 +132,21 @@ def explain(
         query[: None if config.use_mean_pooling else 1] = 1
         query /= query.sum()
         if method == "rollout":
-            shares = rollout(attentions_from_last(model, outputs.hidden_states), query)
+            found = rollout(attentions_from_last(model, outputs.hidden_states), query)
         else:
-            shares = relevance(gradients_from_last(model, outputs.hidden_states, chosen), query)
-    total = float(shares.sum())
+            found = relevance(gradients_from_last(model, outputs.hidden_states, chosen), query)
+    total = float(found.sum())
     if not 0 < total < float("inf"):
         raise ValueError(
             f"no attention of the model speaks for {config.id2label[chosen]!r} in this clip, so there is nothing to "
-            "show: is the classifier trained? method='rollout' shows attention whatever the class"
+            "show. Train the classifier first, or see attention whatever the class with method='rollout'."
         )
     return Explanation(
         label=config.id2label[chosen],
         score=float(scores[chosen]),
         predicted=config.id2label[predicted],
         method=method,
-        map=(shares / total).view(config.grid).cpu().numpy(),
+        map=(found / total).view(config.grid).cpu().numpy(),
         frames=_seen(clip, processor),
     )
 
@@ -155,22 +155,22 @@ def check_question(model: "VideoMAEForVideoClassification", label: str | None, m
     """Raise a ValueError if a model cannot answer why it sees a class."""
     config: VideoMAEConfig = model.config
     if model.task != "classification" or not config.num_labels:
-        raise ValueError(f"a {type(model).__name__} without a classifier cannot be explained: fine-tune it first")
+        raise ValueError(f"a {type(model).__name__} without a classifier cannot be explained: fine-tune it first.")
     if model.training:
-        raise ValueError("the model is in training mode, so its answers are random: call model.eval() first")
+        raise ValueError("the model is in training mode, so its answers are random: call model.eval() first.")
     if config.attentive_pooling:
         raise ValueError(
-            "attentive_pooling=True cannot be explained, only models that average tokens or take the first"
+            "attentive_pooling=True cannot be explained, only models that average tokens or take the first."
         )
     if method not in ("relevance", "rollout"):
-        raise ValueError(f"method must be 'relevance' or 'rollout', got {method!r}")
+        raise ValueError(f"method must be 'relevance' or 'rollout', got {method!r}.")
     if label is not None and label not in config.label2id:
         names = list(config.label2id)
         shown = ", ".join(names[:SHOWN_CLASSES])
         more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
-        raise ValueError(f"the model has no class {label!r}{nearest(label, names)}; it has {shown}{more}")
+        raise ValueError(f"the model has no class {label!r}{nearest(label, names)}; it has {shown}{more}.")
     if label is not None and method == "rollout":
-        raise ValueError("rollout is the same for every class: leave the label out, or use the method 'relevance'")
+        raise ValueError("rollout is the same for every class: leave the label out, or use the method 'relevance'.")
 
 
 def rollout(attentions: "Iterable[Tensor]", query: "Tensor") -> "Tensor":
@@ -182,10 +182,10 @@ def rollout(attentions: "Iterable[Tensor]", query: "Tensor") -> "Tensor":
 
     Args:
         attentions: (H, N, N) of each block, the last block first; rows are the tokens that look.
-        query: (N,) share of each output token in what the classifier sees.
+        query: (N,) fraction of each output token in what the classifier sees.
 
     Returns:
-        (N,) share of each input token.
+        (N,) fraction of each input token.
     """
     for weights in attentions:
         mixing = weights.float().mean(0)  # (N, N)
@@ -204,7 +204,7 @@ def relevance(attentions: "Iterable[tuple[Tensor, Tensor]]", query: "Tensor") ->
     Args:
         attentions: (H, N, N) attention weights of each block and the gradient of the class's score for them, the last
             block first.
-        query: (N,) share of each output token in what the classifier sees.
+        query: (N,) fraction of each output token in what the classifier sees.
 
     Returns:
         (N,) relevance of each input token, not negative.

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videomae.errors import CheckpointError
-from videomae.inference.devices import choose_device
-from videomae.video.processors import load_processor
+from videomae.inference.loading import LoadedModel, open_model
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from videomae.models.videomae import VideoMAEForPreTraining
@@ -76,11 +75,13 @@ def reconstruct(model: "VideoMAEForPreTraining", pixel_values: "Tensor", mask: "
     """
     import torch
 
-    from videomae.models.patches import cut_tubelets
+    from videomae.models.patches import cut_tubelets, unpatchify
 
     config = model.config
     if config.pixel_statistics is None:
-        raise ValueError("the config must tell image_mean and image_std to turn its input back into pictures")
+        raise ValueError(
+            "the config lacks image_mean and image_std, which turn its input back into pictures: set both."
+        )
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in config.pixel_statistics)
     with torch.inference_mode():
         outputs = model(pixel_values.to(model.device, model.dtype), mask.to(model.device), return_dict=True)
@@ -102,9 +103,7 @@ def reconstruct(model: "VideoMAEForPreTraining", pixel_values: "Tensor", mask: "
             return None
         tubelets = truth.clone()
         tubelets[hidden] = content
-        slots, rows, columns = config.grid
-        frames = tubelets.unflatten(0, (slots, rows, columns)).permute(0, 3, 1, 4, 2, 5, 6)
-        frames = frames.reshape(*video.shape[:1], *video.shape[2:], -1)  # (T, H, W, C)
+        frames = unpatchify(tubelets.permute(0, 4, 1, 2, 3)[None], config.grid)[0].permute(0, 2, 3, 1)  # (T, H, W, C)
         return (frames.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
     return Reconstruction(
@@ -117,21 +116,17 @@ def reconstruct(model: "VideoMAEForPreTraining", pixel_values: "Tensor", mask: "
     )
 
 
-def load_pretrained(path_or_id: str | Path, *, device: str | None = None) -> "VideoMAEForPreTraining":
-    """Load a model with its decoder; its config gets the statistics of its processor.
+def load_pretrained(
+    path_or_id: str | Path, *, device: "torch.device | str | None" = None
+) -> "LoadedModel[VideoMAEForPreTraining]":
+    """Open a model with its decoder; its config gets the statistics of its processor.
 
     Raises:
         CheckpointError: if it has no decoder.
     """
     from videomae.models.videomae import VideoMAEForPreTraining
-    from videomae.models.weights import open_checkpoint
 
-    checkpoint = open_checkpoint(path_or_id)
-    if checkpoint.task == "classification":
-        raise CheckpointError(
-            f"{path_or_id} is a classifier without a decoder, it cannot reconstruct: name the pre-trained model that "
-            "it was fine-tuned from"
-        )
-    processor = load_processor(path_or_id, checkpoint.resolve_config())
-    statistics: dict[str, Any] = {"image_mean": processor.image_mean, "image_std": processor.image_std}
-    return VideoMAEForPreTraining.from_checkpoint(checkpoint, **statistics).to(choose_device(device))
+    opened = open_model(path_or_id, VideoMAEForPreTraining, device=device)
+    statistics: dict[str, Any] = {"image_mean": opened.processor.image_mean, "image_std": opened.processor.image_std}
+    opened.model.config = opened.model.config.replace(**statistics)
+    return opened

@@ -1,4 +1,4 @@
-"""Tubelets: cutting them out of a clip, embedding them, and the table of their positions.
+"""Tubelets: cutting them out of a clip and putting them together, embedding them, and the table of their positions.
 
 Shapes: B clips, T frames, C channels, H x W pixels; N tubelets, K of them in use; (t, p, q) frames, height and width
 of a tubelet; D width.
@@ -31,6 +31,21 @@ def cut_tubelets(pixel_values: Tensor, tubelet_shape: tuple[int, int, int], indi
     height, width = cells.shape[2:4]
     clip = torch.arange(cells.shape[0], device=indices.device)[:, None]
     return cells[clip, indices // (height * width), indices // width % height, indices % width]
+
+
+def unpatchify(tubelets: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Put the tubelets of clips together again: the inverse of `cut_tubelets`.
+
+    Args:
+        tubelets: (B, N, C, t, p, q), all of a clip, in (time, height, width) order.
+        grid: tubelets along (time, height, width).
+
+    Returns:
+        (B, T, C, H, W).
+    """
+    cells = tubelets.unflatten(1, grid)  # (B, T/t, H/p, W/q, C, t, p, q)
+    cells = cells.permute(0, 1, 5, 4, 2, 6, 3, 7)  # (B, T/t, t, C, H/p, p, W/q, q)
+    return cells.flatten(6, 7).flatten(4, 5).flatten(1, 2)
 
 
 class PatchEmbed(nn.Module):

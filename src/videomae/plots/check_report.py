@@ -10,6 +10,7 @@ import numpy as np
 
 from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, _by_class
 from videomae.files import atomic_write, write_csv, write_json
+from videomae.plots.style import GROUND
 
 SHEET_COLUMNS = 6
 SHOWN_ITEMS = 24
@@ -43,7 +44,7 @@ def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:
             image = Image.open(io.BytesIO(jpeg))
             image.thumbnail((width, height))
             left, top = i % columns * (width + gap), i // columns * (height + gap)
-            sheet.paste("#e8eaed", (left, top, left + width, top + height))
+            sheet.paste(GROUND, (left, top, left + width, top + height))
             sheet.paste(image, (left + (width - image.width) // 2, top + (height - image.height) // 2))
         place = f"classes/{number:03}_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}.jpg"
         with atomic_write(folder / place) as temporary:

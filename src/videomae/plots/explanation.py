@@ -11,7 +11,7 @@ from videomae.plots.style import plain, show_frame, show_slots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = "inferno"
+HEAT_COLOURS = "inferno"
 SLOTS_PER_LINE = 8
 
 
@@ -23,18 +23,18 @@ def heat_maps(explanation: Explanation) -> NDArray[np.uint8]:
     from matplotlib import colormaps
     from PIL import Image
 
-    frames, shares = explanation.frames, explanation.map / np.float32(explanation.scale)
+    frames, fractions = explanation.frames, explanation.map / np.float32(explanation.scale)
     size = frames.shape[2], frames.shape[1]
-    smooth = np.stack([np.asarray(Image.fromarray(slot).resize(size, Image.Resampling.BILINEAR)) for slot in shares])
-    heat = smooth.repeat(len(frames) // len(shares), axis=0)[..., None]  # (T, H, W, 1) in 0-1
+    smooth = np.stack([np.asarray(Image.fromarray(slot).resize(size, Image.Resampling.BILINEAR)) for slot in fractions])
+    heat = smooth.repeat(len(frames) // len(fractions), axis=0)[..., None]  # (T, H, W, 1) in 0-1
     grey = frames.mean(axis=-1, keepdims=True) / 255
     opacity = 0.25 + 0.6 * heat
-    mixed = (1 - opacity) * grey + opacity * colormaps[COLOURS](heat[..., 0])[..., :3]
+    mixed = (1 - opacity) * grey + opacity * colormaps[HEAT_COLOURS](heat[..., 0])[..., :3]
     return (mixed * 255).round().astype(np.uint8)
 
 
 def draw(explanation: Explanation, *, title: str = "") -> "Figure":
-    """Return a sheet with the first frame of each time slot, the heat map below it, and the share of each slot."""
+    """Return a sheet with the first frame of each time slot, the heat map below it, and the fraction of each slot."""
     from matplotlib.figure import Figure
 
     frames, heat = explanation.frames, heat_maps(explanation)
@@ -53,13 +53,13 @@ def draw(explanation: Explanation, *, title: str = "") -> "Figure":
         show_frame(axes[1], heat[frame], left="" if column else explanation.method)
         shown += axes
     _show_scale(figure, explanation, shown)
-    _show_shares(figure.add_subplot(grid[-1, :]), explanation)
+    _show_fractions(figure.add_subplot(grid[-1, :]), explanation)
     figure.suptitle(plain("\n".join(filter(None, [title, explanation.title]))), fontsize=10)
     return figure
 
 
 def animate(explanation: Explanation, *, title: str = "") -> NDArray[np.uint8]:
-    """Return the clip beside its heat map, the share of each time slot below; (T, height, width, 3) uint8, sides even.
+    """Return the clip beside its heat map, each time slot's fraction below; (T, height, width, 3) uint8, sides even.
 
     The bar of the time slot that is on show is dark.
     """
@@ -76,7 +76,7 @@ def animate(explanation: Explanation, *, title: str = "") -> NDArray[np.uint8]:
     axes[0].set_title("clip", fontsize=9)
     axes[1].set_title(explanation.method, fontsize=9)
     _show_scale(figure, explanation, axes)
-    bars = _show_shares(figure.add_subplot(grid[1, :]), explanation)
+    bars = _show_fractions(figure.add_subplot(grid[1, :]), explanation)
     figure.suptitle(plain("\n".join(filter(None, [title, explanation.title]))), fontsize=10)
     drawn = []
     for time, views in enumerate(zip(explanation.frames, heat, strict=True)):
@@ -90,21 +90,21 @@ def animate(explanation: Explanation, *, title: str = "") -> NDArray[np.uint8]:
 
 
 def _show_scale(figure: "Figure", explanation: Explanation, axes: list[Any]) -> None:
-    """Draw the scale of the colours beside frames, in multiples of an even share."""
+    """Draw the scale of the colours beside frames, in multiples of the mean."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    colours = ScalarMappable(Normalize(0, explanation.scale * explanation.map.size), COLOURS)
+    colours = ScalarMappable(Normalize(0, explanation.scale * explanation.map.size), HEAT_COLOURS)
     bar = figure.colorbar(colours, ax=axes, aspect=24, pad=0.01)
-    bar.set_label("times an even share", fontsize=8)
+    bar.set_label("times the mean", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
 
 
-def _show_shares(axes: Any, explanation: Explanation) -> Any:
-    shares = explanation.share_by_slot
-    bars = show_slots(axes, shares, f"share of\n{explanation.method}")
-    axes.bar_label(bars, [f"{share:.0%}" for share in shares], fontsize=7, padding=1)
+def _show_fractions(axes: Any, explanation: Explanation) -> Any:
+    fractions = explanation.fraction_by_slot
+    bars = show_slots(axes, fractions, f"fraction of\n{explanation.method}")
+    axes.bar_label(bars, [f"{fraction:.0%}" for fraction in fractions], fontsize=7, padding=1)
     axes.margins(y=0.2)
     axes.set_yticks([])  # the bars are labelled
     return bars

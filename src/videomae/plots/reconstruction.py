@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.inference.reconstruct import Reconstruction
-from videomae.plots.style import plain, show_frame, show_slots
+from videomae.plots.style import INK, plain, show_frame, show_slots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +50,6 @@ def side_by_side(reconstruction: Reconstruction) -> NDArray[np.uint8]:
         for i, (name, frames) in enumerate(rows.items()):
             left = i * (size[0] + gap)
             sheet.paste(Image.fromarray(frames[time]).resize(size, Image.Resampling.NEAREST), (left, strip))
-            ImageDraw.Draw(sheet).multiline_text((left + 2, 3), name, fill="#1f2430", spacing=2)
+            ImageDraw.Draw(sheet).multiline_text((left + 2, 3), name, fill=INK, spacing=2)
         pictures.append(np.asarray(sheet))
     return np.stack(pictures)

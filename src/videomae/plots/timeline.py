@@ -8,7 +8,7 @@ import numpy as np
 
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.inference.timeline import Event, Timeline
-from videomae.plots.style import plain
+from videomae.plots.style import COLOURS, plain
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".json")
 SHOWN_CLASSES = 6
 READABLE_WIDTH = 320
-COLOURS = ("#3b6fd4", "#e0a030", "#4a9d7c", "#9b6bc2", "#c0562c", "#5a6b7b")
 
 
 def write_timeline(timeline: Timeline, path: str | Path) -> None:
@@ -109,7 +108,9 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
                 top = 6
                 for event in timeline.events:
                     if event.start <= time < event.end:
-                        _draw_label(pen, (6, top), event, COLOURS[timeline.classes.index(event.label) % 6], font)
+                        _draw_label(
+                            pen, (6, top), event, COLOURS[timeline.classes.index(event.label) % len(COLOURS)], font
+                        )
                         top += round(size * 1.9)
                 pen.rectangle((0, height - 4, width * time / max(timeline.windows[-1].end, 1e-9), height), fill="#fff9")
                 packed = av.VideoFrame.from_image(picture)

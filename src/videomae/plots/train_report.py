@@ -13,7 +13,9 @@ from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.files import atomic_write
 from videomae.inference.metrics import Evaluation, VideoScores
+from videomae.plots.contact_sheet import frame_strip
 from videomae.plots.evaluation import plot_confusion
+from videomae.plots.style import BLUE, GREEN, INK, ORANGE, SOFT
 from videomae.training.metrics_log import read_metrics
 from videomae.video.reader import VideoReader
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from videomae.data.audit.check import CheckReport
 
 MISTAKES, MISTAKE_FRAMES, RECONSTRUCTIONS = 8, 6, 3
-INK, BLUE, ORANGE, SOFT = "#1f2430", "#3b6fd4", "#e0a030", "#667085"
 
 
 def write_report(
@@ -98,7 +99,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], title: str) -> "Figure":
     axes.spines[["top", "right"]].set_visible(False)
     if any("val_top1" in line for line in lines):
         right = axes.twinx()
-        _plot(right, lines, "val_top1", "#4a9d7c", "validation top-1")
+        _plot(right, lines, "val_top1", GREEN, "validation top-1")
         right.set_ylim(0, 1)
         right.tick_params(labelsize=8)
         right.spines["top"].set_visible(False)
@@ -140,19 +141,12 @@ def _mistake(video: VideoScores, scores: np.ndarray, manifest: Manifest, evaluat
 
 def _strip(sample: Sample) -> str:
     """Return frames of a video, or of its stretch, beside each other, as a data URI."""
-    from PIL import Image
-
     with VideoReader(sample.file) as reader:
         stretch = sample.some_frames_of(reader.times)
         chosen = np.linspace(stretch.start, stretch.stop - 1, MISTAKE_FRAMES).round().astype(int)
-        frames = [Image.fromarray(frame) for frame in reader.frames_at(chosen)]
-    height = 96
-    width = round(height * frames[0].width / frames[0].height)
-    sheet = Image.new("RGB", (MISTAKE_FRAMES * (width + 3) - 3, height), "white")
-    for i, frame in enumerate(frames):
-        sheet.paste(frame.resize((width, height), Image.Resampling.BILINEAR), (i * (width + 3), 0))
+        frames = reader.frames_at(chosen)
     buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=85)
+    frame_strip(frames).save(buffer, "JPEG", quality=85)
     return _data_uri(buffer.getvalue(), "jpeg")
 
 
@@ -168,11 +162,10 @@ def _reconstructions(folder: Path, manifest: Manifest) -> list[str]:
     from videomae.plots.reconstruction import draw
     from videomae.settings import from_recipe
     from videomae.training.pretraining import PretrainSettings
-    from videomae.video.processors import load_processor
     from videomae.video.sampling import ClipSampling
 
-    model = load_pretrained(pretrained, device="cpu").eval()
-    processor = load_processor(pretrained, model.config)
+    opened = load_pretrained(pretrained, device="cpu")
+    model, processor = opened.model, opened.processor
     mask = from_recipe(PretrainSettings, folder / "pretrain/settings.toml").mask
     sampling, length = ClipSampling.of_model(model.config), model.config.num_frames
     test = manifest.split("test").samples
