@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from videomae.inference.classifier import predict as predict
     from videomae.inference.convert import convert as convert
     from videomae.inference.embed import embed as embed
+    from videomae.inference.embedder import FeatureKind as FeatureKind
     from videomae.inference.embedder import VideoEmbedder as VideoEmbedder
     from videomae.inference.evaluate import evaluate as evaluate
     from videomae.inference.explain import explain as explain
@@ -97,7 +98,7 @@ _PUBLIC = {
     ),
     "videomae.inference.convert": ("convert",),
     "videomae.inference.embed": ("embed",),
-    "videomae.inference.embedder": ("VideoEmbedder",),
+    "videomae.inference.embedder": ("FeatureKind", "VideoEmbedder"),
     "videomae.inference.evaluate": ("evaluate",),
     "videomae.inference.explain": ("explain",),
     "videomae.inference.feature_store": ("read_features",),
