@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from videomae import (
     VideoClassifier,
@@ -10,6 +11,7 @@ from videomae import (
     VideoMAEImageProcessor,
     VideoReader,
 )
+from videomae.inference.classifier import predict
 from videomae.inference.protocols import Protocol
 from videomae.video.synthetic import motion_video, write_video
 
@@ -93,3 +95,46 @@ def test_an_unreadable_file_is_a_video_error(place, tmp_path):
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(VideoError, match=r"text\.mp4"):
         VideoClassifier.from_pretrained(place / "model", device="cpu")(tmp_path / "text.mp4")
+
+
+@pytest.mark.parametrize("options", [{"views": "2x3"}, {"protocol": "k400"}])
+def test_frames_in_memory_are_cut_as_those_of_the_file(place, options):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    with VideoReader(place / "wide.mp4") as reader:
+        frames = reader.frames_at(range(40))
+    expected = {p.label: p.score for p in classifier(place / "wide.mp4", top_k=6, **options)}
+    for video in (frames, list(frames), [Image.fromarray(frame) for frame in frames]):
+        found = {p.label: p.score for p in classifier(video, top_k=6, **options)}
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_frames_that_are_scaled_already_do_not_fit_a_published_test(place):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    with pytest.raises(ValueError, match=r"take frames of 8 bits, 0 to 255, got torch\.float32"):
+        classifier(np.zeros((40, 32, 64, 3), np.float32), protocol="k400")
+
+
+def test_probabilities_are_those_of_single_clips_whatever_the_batches(place):
+    classifier = VideoClassifier.from_pretrained(place / "model", device="cpu")
+    clips = torch.randint(256, (5, 4, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (classifier.processor.image_mean, (0.5, 0.5, 0.5)))
+    floats = (clips / 255 - mean) / std
+    with torch.inference_mode():
+        expected = torch.cat([classifier.model(clip[None]).logits.softmax(-1) for clip in floats])
+    for pixel_values in (clips, floats):
+        torch.testing.assert_close(classifier.probabilities(pixel_values, batch_size=2), expected)
+
+
+@pytest.mark.parametrize("name", ["model", "v1.pth"])
+def test_files_are_classified_in_order_and_a_bad_one_does_not_stop_the_others(place, tmp_path, name):
+    (tmp_path / "text.mp4").write_text("hello")
+    videos = [place / "wide.mp4", tmp_path / "text.mp4", place / "wide.mp4"]
+    model = place / name if name == "model" else VideoClassifier.from_pretrained(
+        place / name, device="cpu", image_size=32, num_frames=4
+    )  # fmt: skip
+    first, bad, last = predict(videos, model=model, device="cpu", top_k=2)
+    assert first == last
+    assert len(first.predictions) == 2
+    assert first.error is None
+    assert (bad.path, bad.predictions) == (str(tmp_path / "text.mp4"), [])
+    assert "text.mp4" in bad.error

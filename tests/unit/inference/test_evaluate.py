@@ -5,15 +5,22 @@ import pytest
 import torch
 
 from classifiers import MOTION_CONFIG, NUM_TEST_VIDEOS, save_motions
-from videomae import VideoClassifier, VideoMAEConfig, VideoReader
+from videomae import (
+    VideoClassifier,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    VideoReader,
+)
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae.data.manifest import read_manifest
 from videomae.errors import DataError, VideoError
+from videomae.inference.classifier import predict
 from videomae.inference.evaluate import evaluate, match_classes
-from videomae.inference.protocols import PROTOCOLS, Protocol, ViewTransform
+from videomae.inference.protocols import PROTOCOLS, Protocol, ViewTransform, find_protocol
 from videomae.video.augment import normalize
 from videomae.video.sampling import ClipSampling, multi_view_indices, uniform_view_indices
-from videomae.video.synthetic import MOTIONS
+from videomae.video.synthetic import MOTIONS, write_video
 
 CLASSES = tuple(MOTIONS)
 
@@ -84,6 +91,28 @@ def test_the_centre_is_what_predict_sees(classifier, data):
         scores = {p.label: p.score for p in predictions}
         np.testing.assert_allclose(video.scores, [scores[name] for name in CLASSES], atol=1e-6)
     assert result.about["departures"] == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(480, 272), (456, 256)])
+@pytest.mark.parametrize(("protocol", "views"), [("center", "2x3"), ("k400", None)])
+def test_predict_and_evaluate_see_the_same_views(tmp_path, width, height, protocol, views):
+    """These sizes leave an odd number of pixels beside the crops, so that rounding would shift the middle one."""
+    config = MOTION_CONFIG.replace(image_size=224, num_frames=2, num_hidden_layers=1)
+    torch.manual_seed(0)
+    model = VideoMAEForVideoClassification(config).eval()
+    torch.nn.init.normal_(model.classifier.weight)
+    classifier = VideoClassifier(model, VideoMAEImageProcessor(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD))
+    noise = np.random.default_rng(0).integers(0, 256, (12, height // 8, width // 8, 3), dtype=np.uint8)
+    write_video(tmp_path / "moving_up" / "noise.mp4", noise.repeat(8, axis=1).repeat(8, axis=2))
+    measured = evaluate(
+        classifier,
+        read_manifest(tmp_path),
+        protocol=find_protocol(protocol, config, views=views),
+        allow_missing_classes=True,
+    )
+    (result,) = predict([tmp_path / "moving_up"], model=classifier, top_k=6, protocol=protocol, views=views)
+    scores = {p.label: p.score for p in result.predictions}
+    np.testing.assert_allclose(measured.videos[0].scores, [scores[name] for name in CLASSES], atol=1e-6)
 
 
 def test_neither_batches_nor_workers_change_the_figures(classifier, data):
