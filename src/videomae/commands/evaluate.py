@@ -15,7 +15,7 @@ from videomae.inference.devices import choose_device, process_of_group, torchrun
 from videomae.inference.evaluate import evaluate
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.metrics import Evaluation
-from videomae.inference.protocols import Protocol, find_protocol
+from videomae.inference.protocols import Protocol, ProtocolName, find_protocol
 from videomae.options import Flag
 
 EVERYTHING = "all"  # in place of a split
@@ -36,7 +36,7 @@ class EvaluateSettings:
     split: str = "test"
     """Which split of the data; "all" takes every video."""
 
-    protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] = "center"
+    protocol: ProtocolName = "center"
     """What the model sees of a video: the middle, its frames chosen as in the model's training, or what the published
     tests of a benchmark show."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 from rich.markup import escape
@@ -19,6 +19,7 @@ from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
 from videomae.inference.classifier import VideoClassifier, predict
 from videomae.inference.loading import DEFAULT_MODEL
+from videomae.inference.protocols import ProtocolName
 from videomae.options import Flag
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream
@@ -42,7 +43,7 @@ class PredictSettings:
     model: str = DEFAULT_MODEL
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
 
-    protocol: Literal["center", "k400", "ssv2", "ucf101", "hmdb51"] | None = None
+    protocol: ProtocolName | None = None
     """What the model sees of a video: by default "center", the middle, its frames chosen as in the model's training; or
     what the published tests of a benchmark show. The scores of all views are averaged."""
 
@@ -196,17 +197,18 @@ def _check_windows(settings: PredictSettings) -> list[str]:
         raise ValueError("--top-k with --window needs --json, where each window has its best classes: leave it out.")
     check_thresholds(DEFAULT_THRESHOLD if s.threshold is None else s.threshold, s.exit_threshold)
     sources = [str(f) for source in s.files for f in ([source] if is_stream(source) else find_videos([source]))]
-    outputs = [name for name in ("timeline", "plot", "overlay") if getattr(s, name) is not None]
-    if outputs and len(sources) != 1:
-        raise ValueError(f"--{outputs[0]} is for one video, got {len(sources)}: run it for each.")
-    if s.timeline is not None and s.timeline.suffix not in TABLES:
-        raise ValueError(f"--timeline must end in .csv or .json, got {s.timeline}.")
-    if s.overlay is not None and (is_stream(sources[0]) or s.overlay.suffix != ".mp4"):
-        raise ValueError(f"--overlay writes an .mp4 of a file (a stream cannot be read twice), got {s.overlay}.")
-    if s.plot is not None and s.plot.suffix != ".png":
-        raise ValueError(f"--plot must end in .png, got {s.plot}.")
-    if s.overlay is not None and s.overlay.resolve() == Path(sources[0]).resolve():
-        raise ValueError(f"--overlay {s.overlay} is the video itself: name another file.")
+    for name, endings in {"timeline": TABLES, "plot": (".png",), "overlay": (".mp4",)}.items():
+        path: Path | None = getattr(s, name)
+        if path is None:
+            continue
+        if len(sources) != 1:
+            raise ValueError(f"--{name} is for one video, got {len(sources)}: run it for each.")
+        if path.suffix not in endings:
+            raise ValueError(f"--{name} must end in {' or '.join(endings)}, got {path}.")
+        if path.resolve() == Path(sources[0]).resolve():
+            raise ValueError(f"--{name} {path} is the video itself: name another file.")
+    if s.overlay is not None and is_stream(sources[0]):
+        raise ValueError("--overlay reads the video a second time, which a stream does not allow: leave it out.")
     return sources
 
 

@@ -5,7 +5,6 @@ B clips · T frames · L classes
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +16,7 @@ from videomae.data.sources import find_videos
 from videomae.errors import VideoError
 from videomae.inference.loading import DEFAULT_MODEL, open_model
 from videomae.inference.protocols import Protocol, ViewTransform, find_protocol
-from videomae.video.clips import read_clips
+from videomae.video.clips import read_ahead, read_clips
 from videomae.video.processors import VideoMAEImageProcessor
 
 if TYPE_CHECKING:
@@ -231,23 +230,19 @@ def predict(
         model = load(model)
     config = model.model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
     chosen = find_protocol(protocol, config, views=views, stride=stride)
-    with ThreadPoolExecutor(1) as pool:
 
-        def read(file: Path) -> Future[list[Any]]:
-            options = {"clip_frames": config.num_frames, "num_clips": chosen.num_clips}
-            return pool.submit(read_clips, file, chosen.sampling, **options)
+    def read(file: Path) -> list[Any] | VideoError:
+        try:
+            return read_clips(file, chosen.sampling, clip_frames=config.num_frames, num_clips=chosen.num_clips)
+        except VideoError as error:
+            return error
 
-        upcoming = read(files[0])
-        classifier = model if isinstance(model, VideoClassifier) else load(model)
-        for number, file in enumerate(files, start=1):
-            current = upcoming
-            if number < len(files):
-                upcoming = read(files[number])
-            try:
-                clips = current.result()
-            except VideoError as error:
-                yield PredictionResult(str(file), [], str(error))
-                continue
+    upcoming = read_ahead(map(read, files))  # the first is decoded while the weights are loaded
+    classifier = model if isinstance(model, VideoClassifier) else load(model)
+    for file, clips in zip(files, upcoming, strict=True):
+        if isinstance(clips, VideoError):
+            yield PredictionResult(str(file), [], str(clips))
+        else:
             scores = classifier.scores(clips, chosen, batch_size=batch_size)
             yield PredictionResult(str(file), classifier.rank(scores, top_k))
 

@@ -10,6 +10,8 @@ from videomae.video.sampling import ClipSampling
 if TYPE_CHECKING:
     import torch
 
+ProtocolName = Literal["center", "k400", "ssv2", "ucf101", "hmdb51"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
@@ -213,6 +215,11 @@ class ViewTransform:
         size = self.frame_size[0]
         if self.resize == "processor":
             whole = process(do_center_crop=False)[0]
+            if min(whole.shape[-2:]) < size:
+                raise ValueError(
+                    f"several crops need frames of at least {size} pixels after resizing, got "
+                    f"{tuple(whole.shape[-2:])}: set the processor's size, or use one crop."
+                )
             return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, crops=self.num_crops)
         frames = clip if is_tensor else process(**_UNCHANGED)[0]
         if frames.dtype != torch.uint8:

@@ -49,7 +49,7 @@ def read_clips(video: str | Path | Any, sampling: ClipSampling, *, clip_frames: 
 
 
 def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Iterator[Item]:
-    """Yield items in their order; while the caller works with one, a thread makes the next.
+    """Yield items in their order; a thread makes the first one at once, and the next while the caller works with one.
 
     Args:
         items: what to yield; an error they raise is raised here, in its place.
@@ -69,14 +69,16 @@ def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: No
         thread.start()
         return place, thread
 
-    upcoming, thread = start()
-    try:
-        while (item := upcoming.result()) is not end:
-            upcoming, thread = start()
-            yield item
-    finally:
-        stop()
-        thread.join(GRACE)
+    def follow(upcoming: Future[Any], thread: Thread) -> Iterator[Item]:
+        try:
+            while (item := upcoming.result()) is not end:
+                upcoming, thread = start()
+                yield item
+        finally:
+            stop()
+            thread.join(GRACE)
+
+    return follow(*start())
 
 
 def slide(

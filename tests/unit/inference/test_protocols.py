@@ -72,3 +72,11 @@ def test_frames_that_are_not_square_have_a_centre_only():
     processor = VideoMAEImageProcessor(size=(32, 64), crop_size=(32, 64))
     clip = torch.zeros(4, 3, 40, 80, dtype=torch.uint8)
     assert ViewTransform(1, "processor", (32, 64), processor)(clip).shape == (1, 4, 3, 32, 64)
+
+
+def test_frames_smaller_than_the_crops_are_refused_with_what_to_do():
+    small = VideoMAEImageProcessor(size=24, crop_size=32)
+    with pytest.raises(
+        ValueError, match=r"at least 32 pixels after resizing, got \(24, 48\): set the processor's size"
+    ):
+        ViewTransform(3, "processor", (32, 32), small)(torch.zeros(4, 3, 40, 80, dtype=torch.uint8))
