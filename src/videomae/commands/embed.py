@@ -9,10 +9,11 @@ import tyro
 
 from videomae.console import notes, output, print_json, progress_bar
 from videomae.data.settings import Data
+from videomae.data.unreadable import UNREADABLE_NAME
 from videomae.inference.devices import torchrun_group
 from videomae.inference.embed import Engine, embed
 from videomae.inference.embedder import FeatureKind
-from videomae.inference.feature_store import UNREADABLE_NAME, list_unreadable
+from videomae.inference.feature_store import list_unreadable
 from videomae.options import Device, Flag
 
 

@@ -28,6 +28,7 @@ import av
 import numpy as np
 
 from videomae.data.manifest import Manifest, read_manifest
+from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
 from videomae.video.reader import TIME_TOLERANCE, VideoReader, moving_pictures
@@ -219,7 +220,7 @@ def plan(
     manifest, out = read_manifest(data, format=format, videos=videos, fold=fold), Path(os.path.abspath(out))
     if Path(data).is_dir() and out.is_relative_to(os.path.abspath(data)):
         raise DataError(f"{out} lies in {data}, where it would be taken for data. Name a folder outside.")
-    if os.path.abspath(data) in (str(out / "manifest.csv"), str(out / "unreadable.csv")):
+    if os.path.abspath(data) in (str(out / "manifest.csv"), str(out / UNREADABLE_NAME)):
         raise DataError(f"{data} would be replaced by the list of the prepared videos. Name another folder than {out}.")
     sources = {_location(sample.file): sample.path for sample in manifest}
     targets = _targets(list(sources), Path(os.path.abspath(manifest.root)), out)
@@ -258,12 +259,10 @@ def run(
     plan: Plan, *, verify: bool = False, workers: int | None = None, progress: Progress = lambda count: None
 ) -> Report:
     """Do what is planned; arguments as for `prepare`."""
-    from videomae.data.dataset import BadFiles
-
     for file in plan.out.rglob(".*.mp4"):
         if LEFTOVER.fullmatch(file.name):
             file.unlink()
-    bad = BadFiles(plan.jobs, max_fraction=1.0)
+    unreadable: dict[str, str] = {}
     psnr: dict[str, float] = {}
     remade = 0
     with _pool(workers) as pool:
@@ -273,21 +272,19 @@ def run(
             try:
                 was_made, likeness = future.result()
             except VideoError as error:
-                bad.add([(job.path, str(error))])
+                unreadable[job.path] = str(error)
             else:
                 remade += was_made and job.is_done
                 if likeness is not None:
                     psnr[job.path] = likeness
             progress(1)
-    left_out = {job.target for job in plan.jobs if job.path in bad.reasons}
+    left_out = {job.target for job in plan.jobs if job.path in unreadable}
     samples = tuple(sample for sample in plan.manifest if sample.file not in left_out)
     _keep_other_list(plan.out, {sample.path for sample in samples})
     dataclasses.replace(plan.manifest, samples=samples).to_csv(plan.out / "manifest.csv")
-    (plan.out / "unreadable.csv").unlink(missing_ok=True)
-    if bad:
-        bad.to_csv(plan.out / "unreadable.csv")
-    kept = sum(job.is_done and job.path not in bad.reasons for job in plan.jobs) - remade
-    return Report(len(plan.jobs) - len(bad) - kept, kept, bad.reasons, psnr)
+    write_unreadable(plan.out / UNREADABLE_NAME, sorted(unreadable.items()))
+    kept = sum(job.is_done and job.path not in unreadable for job in plan.jobs) - remade
+    return Report(len(plan.jobs) - len(unreadable) - kept, kept, unreadable, psnr)
 
 
 def _keep_other_list(out: Path, paths: set[str]) -> None:

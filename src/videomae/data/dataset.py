@@ -7,14 +7,11 @@ B videos in a batch · K clips per video · T frames · N tubelets
 """
 
 import atexit
-import csv
 import gc
-import io
 import signal
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 
 from videomae.data.manifest import Manifest, Sample
 from videomae.errors import DataError, VideoError
-from videomae.files import atomic_write
 from videomae.video.augment import seeded
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
@@ -329,47 +325,6 @@ def _end_workers() -> None:
             loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # kept only where there are workers
 
 
-class BadFiles:
-    """The videos that a run could not read, collected in the main process from its batches.
-
-    Args:
-        videos: the data set, or anything as long.
-        max_fraction: stop when more than this share of the videos is unreadable.
-    """
-
-    def __init__(self, videos: Sized, *, max_fraction: float = 0.05) -> None:
-        self.reasons: dict[str, str] = {}
-        self.num_videos = len(videos)
-        self.max_fraction = max_fraction
-
-    def __len__(self) -> int:
-        return len(self.reasons)
-
-    def add(self, reports: Iterable[tuple[str, str]]) -> None:
-        """Take the ``unreadable`` of a batch.
-
-        Raises:
-            DataError: if more than the allowed share of all videos has proved unreadable.
-        """
-        self.reasons.update(reports)
-        if len(self) > self.max_fraction * self.num_videos:
-            path, reason = next(reversed(self.reasons.items()))
-            raise DataError(
-                f"{len(self)} of {self.num_videos} videos cannot be read, more than the allowed share of "
-                f"{self.max_fraction:g}; the last one, {path!r}: {reason} Run `videomae check` on the data, remove or "
-                "replace these videos, or allow a larger share."
-            )
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write ``path,reason`` of each, sorted by path."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "reason"))
-        writer.writerows(sorted(self.reasons.items()))
-        with atomic_write(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-
-
 class DataTimeMeter:
     """How long a loop waits for its batches, beside how long it takes in all."""
 
@@ -397,8 +352,8 @@ class DataTimeMeter:
             self.total += time.perf_counter() - given
 
     @property
-    def share(self) -> float:
-        """Share of the time spent waiting, from 0 to 1: well above 0 means that loading is the bottleneck."""
+    def wait_fraction(self) -> float:
+        """Fraction of the time spent waiting, 0-1: well above 0 means that loading is the bottleneck."""
         return self.waiting / self.total if self.total else 0.0
 
 

@@ -108,7 +108,7 @@ def evaluate(
         "departures": departures,
         "published_top1_percent": {} if departures else published_top1(protocol.name, config),
         "seconds": round(meter.total, 3),
-        "fraction_of_time_waiting_for_videos": round(meter.share, 3),
+        "fraction_of_time_waiting_for_videos": round(meter.wait_fraction, 3),
         "processes": world_size,
         "dtype": str(classifier.model.dtype),
     }

@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.data.manifest import VIDEO_EXTENSIONS, Manifest
+from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import CheckpointError, DataError, VideoError
-from videomae.files import atomic_write, write_csv, write_json
+from videomae.files import atomic_write, write_json
 from videomae.inference.embedder import Features, Per
 from videomae.packages import require
 
 if TYPE_CHECKING:
     import pyarrow
 
-SETTINGS_NAME, PARTS, NPY, UNREADABLE_NAME = "features.json", "parts", "npy", "unreadable.csv"
+SETTINGS_NAME, PARTS, NPY = "features.json", "parts", "npy"
 FORMAT = 2  # of the folder; features of another one are not continued
 PLACES = ("model", "root")  # what features do not depend on
 
@@ -182,10 +183,7 @@ def npy_names(manifest: Manifest) -> list[str]:
 def list_unreadable(folder: Path) -> dict[str, str]:
     """Return the videos that could not be read, with the reasons, and list them in ``unreadable.csv``."""
     unreadable = [(video["path"], video["reason"]) for video in read_unreadable(folder)]
-    if unreadable:
-        write_csv(folder / UNREADABLE_NAME, ("path", "reason"), unreadable)
-    else:
-        (folder / UNREADABLE_NAME).unlink(missing_ok=True)
+    write_unreadable(folder / UNREADABLE_NAME, unreadable)
     return dict(unreadable)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, _by_class
-from videomae.files import atomic_write, write_csv, write_json
+from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
+from videomae.files import atomic_write, write_json
 from videomae.plots.style import GROUND
 
 SHEET_COLUMNS = 6
@@ -21,7 +22,7 @@ def write_check_report(report: CheckReport, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", report.to_dict())
-    write_csv(folder / "unreadable.csv", ("path", "reason"), sorted(report.unreadable.items()))
+    write_unreadable(folder / UNREADABLE_NAME, sorted(report.unreadable.items()), keep_empty=True)
     with atomic_write(folder / "report.html") as temporary:
         temporary.write_text(_page(report, _write_sheets(report, folder)), encoding="utf-8", newline="")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.console import say
 from videomae.data.manifest import Manifest, Sample
-from videomae.training.run_directory import TrainingResult, Unreadable, open_run_directory, save_model
+from videomae.data.unreadable import UnreadableVideos
+from videomae.training.run_directory import TrainingResult, open_run_directory, save_model
 from videomae.training.schedule import Schedule
 from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
 from videomae.video.processors import Statistics, load_processor
@@ -41,7 +42,7 @@ class Run:
 
     accelerator: "Accelerator"
     schedule: Schedule
-    unreadable: Unreadable
+    unreadable: UnreadableVideos
 
 
 class Experiment(ABC):
@@ -146,7 +147,13 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     e.check_devices(accelerator)
     schedule = Schedule.make(s.run, s.optim, num_videos=len(e.samples), world_size=accelerator.num_processes)
     open_run_directory(s.out, s, e.train, accelerator)
-    unreadable = Unreadable(s.out, e.samples, max_fraction=s.loader.max_unreadable_fraction, accelerator=accelerator)
+    unreadable = UnreadableVideos(
+        s.out,
+        e.samples,
+        max_fraction=s.loader.max_unreadable_fraction,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
     run = Run(accelerator, schedule, unreadable)
     torch.manual_seed(s.run.seed)
     model = e.build_model()

@@ -47,8 +47,8 @@ class Meter(Protocol):
     """Measures how long a loop waits for its batches, as `DataTimeMeter` does."""
 
     @property
-    def share(self) -> float:
-        """Share of the time spent waiting, from 0 to 1."""
+    def wait_fraction(self) -> float:
+        """Fraction of the time spent waiting, 0-1."""
 
     def track(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, timing the wait for each."""
@@ -310,7 +310,7 @@ class _Trainer:
     def _figures(self) -> dict[str, float]:
         """Return what the log shows of the steps since its last line."""
         figures = self.sums.figures() | {
-            "data_share": self.job.meter.share,
+            "data_wait_fraction": self.job.meter.wait_fraction,
             "memory_gb": memory_used(self.accelerator.device),
             "epoch": self.state.step / self.schedule.steps_per_epoch,
             "bad_steps": float(self.state.bad_steps),

@@ -3,18 +3,15 @@
 It holds settings.toml, videos.json, metrics.jsonl, logs/, checkpoints/, unreadable.csv and, at the end, model/.
 """
 
-import csv
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from videomae.console import say
-from videomae.data.manifest import Manifest, Sample
+from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write, write_csv, write_json
+from videomae.files import atomic_write, write_json
 from videomae.hub import read_json
 from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.settings import FREE_ON_RESUME
@@ -164,52 +161,3 @@ def save_model(
         seconds=outcome.seconds,
         interrupted=outcome.interrupted,
     )
-
-
-class Unreadable:
-    """The videos that this process could not read: said and listed in ``unreadable.csv`` as soon as they are met.
-
-    What an earlier part of the run has listed stays there.
-
-    Args:
-        folder: the run directory.
-        samples: the videos to train on; those of rare classes may be repeated.
-        max_fraction: end the run when more than this share of them is unreadable.
-        accelerator: knows the processes, each of which has a list of its own.
-    """
-
-    def __init__(
-        self, folder: Path, samples: Iterable[Sample], *, max_fraction: float, accelerator: "Accelerator"
-    ) -> None:
-        from videomae.data.dataset import BadFiles
-
-        rank = f"-{accelerator.process_index}" if accelerator.num_processes > 1 else ""
-        self.file = folder / f"unreadable{rank}.csv"
-        self.training = BadFiles({sample.path for sample in samples}, max_fraction=max_fraction)
-        self.met: set[str] = set()
-        self.listed: dict[str, str] = {}
-        if self.file.exists():
-            with self.file.open(encoding="utf-8", newline="") as file:
-                self.listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
-
-    def add(self, reports: Iterable[tuple[str, str]]) -> None:
-        """Take the ``unreadable`` of a training batch, whose place others have taken.
-
-        Raises:
-            DataError: if more than the allowed share of all videos has proved unreadable.
-        """
-        reports = list(reports)
-        self.note(reports, "replaced by others")
-        self.training.add(reports)
-
-    def note(self, reports: Iterable[tuple[str, str]], consequence: str) -> None:
-        """Say and list those videos that are met for the first time; ``consequence`` is what becomes of them."""
-        fresh = {path: reason for path, reason in reports if path not in self.met}
-        if not fresh:
-            return
-        self.met |= fresh.keys()
-        self.listed |= fresh
-        write_csv(self.file, ("path", "reason"), sorted(self.listed.items()))
-        path, reason = next(iter(fresh.items()))
-        more = f" and {len(fresh) - 1} others" if len(fresh) > 1 else ""
-        say([f"cannot read {path!r}{more}, {consequence}: {reason} They are listed in {self.file}"])

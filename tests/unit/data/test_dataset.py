@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from videomae.data.dataset import BadFiles, DataTimeMeter, EpochSampler, VideoDataset, build_loader, collate
+from videomae.data.dataset import DataTimeMeter, EpochSampler, VideoDataset, build_loader, collate
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.errors import DataError, VideoError
 from videomae.video.augment import eval_views, pretrain_augmentation
@@ -183,20 +183,6 @@ def test_a_data_set_without_readable_videos_stops(tmp_path):
         dataset(samples)[0]
 
 
-def test_too_many_bad_files_stop_the_run(with_bad, tmp_path):
-    bad = BadFiles(range(100), max_fraction=0.02)
-    for epoch in range(3):
-        bad.add(collate([dataset(with_bad)[epoch, i] for i in range(8)])["unreadable"])
-    assert list(bad.reasons) == ["bad.mkv"]
-    bad.add([("a, b.mkv", "empty")])
-    bad.to_csv(tmp_path / "unreadable.csv")
-    lines = (tmp_path / "unreadable.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[:2] == ["path,reason", '"a, b.mkv",empty']
-    assert len(lines) == 3
-    with pytest.raises(DataError, match="3 of 100 videos cannot be read"):
-        bad.add([("c.mkv", "empty")])
-
-
 # ---- batches
 
 
@@ -296,9 +282,9 @@ def test_the_meter_tells_waiting_from_working():
     for _ in meter.track(slow_batches()):
         time.sleep(0.01)
     assert 0.06 <= meter.waiting <= meter.total - 0.03
-    assert 0 < meter.share < 1
+    assert 0 < meter.wait_fraction < 1
     meter.reset()
-    assert meter.share == 0
+    assert meter.wait_fraction == 0
 
 
 def test_python_ends_while_a_loader_with_workers_is_still_there(videos):

@@ -37,7 +37,7 @@ def test_the_loss_falls_and_everything_is_recorded(trained):
     lines = read_metrics(trained)
     losses = [line["loss"] for line in lines]
     assert sum(losses[-10:]) < 0.99 * sum(losses[:10])
-    wanted = {"step", "loss", "lr", "grad_norm", "clips_per_s", "data_share", "memory_gb", "epoch", "bad_steps"}
+    wanted = {"step", "loss", "lr", "grad_norm", "clips_per_s", "data_wait_fraction", "memory_gb", "epoch", "bad_steps"}
     assert wanted <= lines[-1].keys()
     assert (trained / "settings.toml").exists()
     assert list((trained / "logs" / "videomae").iterdir())

@@ -7,20 +7,17 @@ import os
 import re
 import shutil
 import signal
-import types
 from pathlib import Path
 
 import pytest
 import torch
 
 from training_runs import run, start, weights, write_data
-from videomae.data.manifest import read_manifest
-from videomae.errors import CheckpointError, DataError, VideoMAEError
+from videomae.errors import CheckpointError, VideoMAEError
 from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
-from videomae.training.run_directory import Unreadable
 from videomae.training.settings import FREE_ON_RESUME
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
@@ -290,17 +287,6 @@ def test_unreadable_videos_are_said_and_listed_at_once_and_stay_listed(data, tmp
     told = capsys.readouterr().err
     assert "replaced by others" not in told
     assert "counted as wrong in validation" in told
-
-
-def test_the_share_of_bad_videos_is_one_of_videos_not_of_repetitions(data, tmp_path):
-    """Sampling may take a video of a rare class ten times: that makes it no less bad."""
-    samples = [*read_manifest(data).split("train")] * 10
-    accelerator = types.SimpleNamespace(process_index=0, num_processes=1)
-    unreadable = Unreadable(tmp_path, samples, max_fraction=0.1, accelerator=accelerator)
-    unreadable.add([(samples[0].path, "broken.")])
-    with pytest.raises(DataError, match="2 of 12 videos cannot be read"):
-        unreadable.add([(samples[1].path, "broken, too.")])
-    assert len(listed(tmp_path)) == 2
 
 
 # ---- figures that are not finite
