@@ -10,7 +10,7 @@ import torch
 
 from videomae import VideoClassifier, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae.video.processors import make_processor
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import MOTIONS, motion_video, write_video
 
 LIGHT = ("dark", "bright")

@@ -11,7 +11,7 @@ from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.data.manifest import read_manifest
 from videomae.inference.embed import embed
 from videomae.inference.embedder import FeatureKind
-from videomae.video.processors import make_processor
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import MOTIONS, write_motion_videos
 
 SIZES = {

@@ -15,7 +15,7 @@ import videomae
 from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae.data.manifest import read_manifest
 from videomae.inference.embed import embed
-from videomae.video.processors import make_processor
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import motion_video, write_video
 
 README = Path(__file__).parents[2] / "README.md"

@@ -54,7 +54,7 @@ def convert(
         raise CheckpointError(f"{destination} exists already: name another destination.")
     from videomae.models.videomae import MODELS
     from videomae.models.weights import FAMILIES, open_checkpoint
-    from videomae.video.processors import load_processor
+    from videomae.video.checkpoint_processor import load_processor
 
     hub_options, overrides = split_hub_options(options)
     checkpoint = open_checkpoint(source, **hub_options)

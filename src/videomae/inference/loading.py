@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from videomae.errors import CheckpointError
 from videomae.hub import split_hub_options
 from videomae.inference.devices import choose_device
-from videomae.video.processors import VideoMAEImageProcessor, load_processor
+from videomae.video.checkpoint_processor import load_processor
+from videomae.video.processors import VideoMAEImageProcessor
 
 if TYPE_CHECKING:
     import torch

@@ -220,9 +220,9 @@ class ViewTransform:
                     f"several crops need frames of at least {size} pixels after resizing, got "
                     f"{tuple(whole.shape[-2:])}: set the processor's size, or use one crop."
                 )
-            return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, crops=self.num_crops)
+            return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, num_crops=self.num_crops)
         frames = clip if is_tensor else process(**_UNCHANGED)[0]
         if frames.dtype != torch.uint8:
             raise ValueError(f"the protocols of the benchmarks take frames of 8 bits, 0 to 255, got {frames.dtype}.")
         stored = ShrinkShortSide(320 * size // 224)(frames)
-        return eval_views(stored, short_side=size, image_size=size, crops=self.num_crops, antialias=False)
+        return eval_views(stored, short_side=size, image_size=size, num_crops=self.num_crops, antialias=False)

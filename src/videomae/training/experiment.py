@@ -17,7 +17,7 @@ from videomae.data.unreadable import UnreadableVideos
 from videomae.training.run_directory import TrainingResult, open_run_directory, save_model
 from videomae.training.schedule import Schedule
 from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
-from videomae.video.processors import Statistics, load_processor
+from videomae.video.checkpoint_processor import Statistics, load_processor
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from videomae.options import Flag
 from videomae.packages import require
 from videomae.training.settings import LoaderSettings
 from videomae.training.validation import build_eval_loader
-from videomae.video.processors import Statistics
+from videomae.video.checkpoint_processor import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from videomae.errors import DataError
 from videomae.training.experiment import Run
 from videomae.training.settings import LoaderSettings
 from videomae.training.validation import build_eval_loader
-from videomae.video.processors import Statistics
+from videomae.video.checkpoint_processor import Statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

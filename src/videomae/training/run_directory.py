@@ -15,7 +15,7 @@ from videomae.files import atomic_write, write_json
 from videomae.hub import read_json
 from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.settings import FREE_ON_RESUME
-from videomae.video.processors import Statistics, make_processor
+from videomae.video.checkpoint_processor import Statistics, make_processor
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -9,7 +9,7 @@ from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest
 from videomae.training.experiment import Run
 from videomae.training.settings import LoaderSettings
-from videomae.video.processors import Statistics
+from videomae.video.checkpoint_processor import Statistics
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def build_eval_loader(
             sampling=ClipSampling.of_model(config),
             clip_frames=config.num_frames,
             training=False,
-            transform=partial(eval_views, short_side=size, image_size=size, crops=1),
+            transform=partial(eval_views, short_side=size, image_size=size, num_crops=1),
             on_bad="mark",
             backend=settings.backend,
         ),

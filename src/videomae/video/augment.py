@@ -24,6 +24,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from videomae.video.augment_settings import FinetuneAugmentation, PretrainAugmentation
+from videomae.video.clips import spread_crops
 
 BILINEAR = v2.InterpolationMode.BILINEAR
 GREY = 128
@@ -76,7 +77,7 @@ def finetune_augmentation(
 
 
 def eval_views(
-    clip: Tensor, *, short_side: int = 224, image_size: int = 224, crops: int = 3, antialias: bool = True
+    clip: Tensor, *, short_side: int = 224, image_size: int = 224, num_crops: int = 3, antialias: bool = True
 ) -> Tensor:
     """Cut the crops on which a clip is scored: resize the short side, then spread squares over the long side.
 
@@ -84,26 +85,20 @@ def eval_views(
         clip: (T, C, H, W) uint8.
         short_side: pixels of the short side after resizing; the long side is truncated to an integer.
         image_size: height and width of a crop, at most ``short_side``.
-        crops: how many; 1 is the centre, 3 are both ends and the middle.
+        num_crops: how many; 1 is the centre, 3 are both ends and the middle.
         antialias: off reproduces v1, which shrinks with OpenCV's plain bilinear.
 
     Returns:
-        (crops, T, C, image_size, image_size) uint8.
+        (num_crops, T, C, image_size, image_size) uint8.
     """
-    if not 0 < image_size <= short_side or crops < 1:
+    if image_size > short_side:
         raise ValueError(
-            f"needs crops >= 1 and 0 < image_size <= short_side, got {crops}, {image_size} and {short_side}."
+            f"crops need image_size <= short_side, got {image_size} and {short_side}. Resize to a longer short side."
         )
     clip = F.resize(clip, [short_side], interpolation=BILINEAR, antialias=antialias)
-    room = [side - image_size for side in clip.shape[-2:]]  # above or below, left or right
-    along = room.index(max(room))
-    views = []
-    for i in range(crops):
-        corner = [int(free / 2) for free in room]
-        if crops > 1:
-            corner[along] = int(i * room[along] / (crops - 1))
-        views.append(F.crop(clip, *corner, image_size, image_size))
-    return torch.stack(views)
+    height, width = clip.shape[-2:]
+    corners = spread_crops(height, width, image_size, num_crops)
+    return torch.stack([F.crop(clip, top, left, image_size, image_size) for top, left in corners])
 
 
 def normalize(

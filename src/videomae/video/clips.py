@@ -1,4 +1,4 @@
-"""Clips of a video: those that a model is shown, or all of them, one after the other."""
+"""What is cut out of a video: clips of its frames, one after the other or some of them, and crops of a frame."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +46,33 @@ def read_clips(video: str | Path | Any, sampling: ClipSampling, *, clip_frames: 
         raise ValueError(f"a video must be a list of frames or an array of 4 axes, got the shape {tuple(shape)}.")
     rows = sampling(len(video), video_fps=sampling.fps or 1.0, clip_frames=clip_frames, num_clips=num_clips)
     return [[video[i] for i in row] for row in rows.tolist()]
+
+
+def spread_crops(height: int, width: int, size: int, num_crops: int) -> list[tuple[int, int]]:
+    """Place square crops in a frame, from one end of its long side to the other, as v1 tests.
+
+    Args:
+        height: of the frame, pixels.
+        width: of the frame.
+        size: of a crop, at most as large as both.
+        num_crops: how many; 1 is the centre, 3 are both ends and the middle.
+
+    Returns:
+        ``(top, left)`` of each crop; fractions of a pixel are dropped, as in v1.
+
+    Raises:
+        ValueError: if a crop does not fit in the frame, or ``num_crops`` is below 1.
+    """
+    if not 0 < size <= min(height, width) or num_crops < 1:
+        raise ValueError(
+            f"crops must be at least 1 and fit in the frame, got {num_crops} of {size} pixels in {height} x {width}. "
+            "Take a smaller crop, or resize the frame first."
+        )
+    centre = int((height - size) / 2), int((width - size) / 2)
+    if num_crops == 1:
+        return [centre]
+    places = [int(number * (max(height, width) - size) / (num_crops - 1)) for number in range(num_crops)]
+    return [(place, centre[1]) if height >= width else (centre[0], place) for place in places]
 
 
 def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Iterator[Item]:

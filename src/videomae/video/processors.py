@@ -6,7 +6,6 @@ B clips · T frames · C channels · H height and W width in pixels
 
 import dataclasses
 import functools
-import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
-from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig, nearest
+from videomae.config import nearest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import fetch_file, find_file, read_json, split_hub_options
@@ -24,11 +23,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-log = logging.getLogger(__name__)
 
 Size = int | Sequence[int] | Mapping[str, int]
 Statistic = float | Sequence[float]
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel, of pixels in 0-1
 
 # PIL's numbers for its filters, which are what config files hold, and torch's names for the same filters.
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
@@ -600,44 +597,3 @@ def _as_statistic(name: str, value: Any) -> float | tuple[float, ...]:
         rule = "a number or one per channel, finite" + (" and not 0" if name == "image_std" else "")
         raise ValueError(f"{name} must be {rule}; got {value!r}")
     return tuple(array.tolist()) if array.ndim else float(array)
-
-
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-
-
-def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options: Any) -> VideoMAEImageProcessor:
-    """Load a checkpoint's processor; the families without one were trained on ImageNet's mean and standard deviation.
-
-    Args:
-        path_or_id: of the checkpoint.
-        config: of the model, for the frame size where no processor is stored.
-        hub_options: as for ``fetch_file``.
-    """
-    place = Path(path_or_id)
-    folder = place.parent if place.is_file() else path_or_id
-    if any(find_file(folder, name, **hub_options) for name in PROCESSOR_FILES):
-        return VideoMAEImageProcessor.from_pretrained(folder, **hub_options)
-    if config.num_channels != 3 and config.image_mean is None:
-        raise CheckpointError(
-            f"{path_or_id} has no processor, and the mean and standard deviation of {config.num_channels} channels are "
-            "not known: save a VideoMAEImageProcessor beside the weights"
-        )
-    log.warning("%s has no processor: taking ImageNet's mean and standard deviation", path_or_id)
-    height, width = config.frame_size
-    return VideoMAEImageProcessor(
-        size={"shortest_edge": min(height, width)} if height == width else {"height": height, "width": width},
-        crop_size={"height": height, "width": width},
-        image_mean=config.image_mean or IMAGENET_MEAN,
-        image_std=config.image_std or IMAGENET_STD,
-    )
-
-
-def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEImageProcessor:
-    """Return the processor that prepares frames as they were for training."""
-    height, width = config.frame_size
-    return VideoMAEImageProcessor(
-        size={"shortest_edge": height} if height == width else {"height": height, "width": width},
-        crop_size={"height": height, "width": width},
-        image_mean=statistics[0],
-        image_std=statistics[1],
-    )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.cli import run as videomae
-from videomae.video.processors import make_processor
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import motion_video, write_video
 

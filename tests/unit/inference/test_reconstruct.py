@@ -7,7 +7,7 @@ import torch
 from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, tube_mask
 from videomae.errors import CheckpointError
 from videomae.inference.reconstruct import load_pretrained, reconstruct
-from videomae.video.processors import make_processor
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import motion_video
 
 SIZES = {

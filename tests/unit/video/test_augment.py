@@ -190,7 +190,7 @@ def test_three_crops_spread_over_the_long_side(height, width):
     assert views.shape == (3, 1, 3, 32, 32)
     along = 0 if height > width else 1
     assert [int(view[0, along, 0, 0]) for view in views] == [0, 24, 48]
-    assert torch.equal(eval_views(clip, short_side=32, image_size=32, crops=1)[0], views[1])
+    assert torch.equal(eval_views(clip, short_side=32, image_size=32, num_crops=1)[0], views[1])
 
 
 def test_a_larger_short_side_centres_the_other_axis():

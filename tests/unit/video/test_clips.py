@@ -6,7 +6,27 @@ import numpy as np
 import pytest
 
 from videomae.errors import VideoError
-from videomae.video.clips import read_ahead, slide
+from videomae.video.clips import read_ahead, slide, spread_crops
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "num_crops", "expected"),
+    [
+        (224, 298, 3, [(0, 0), (0, 37), (0, 74)]),
+        (299, 224, 3, [(0, 0), (37, 0), (75, 0)]),
+        (224, 299, 1, [(0, 37)]),
+        (256, 339, 2, [(16, 0), (16, 115)]),
+    ],
+)
+def test_crops_spread_over_the_long_side_with_fractions_dropped(height, width, num_crops, expected):
+    """As v1 places them: int() of the middle, and of each step."""
+    assert spread_crops(height, width, 224, num_crops) == expected
+
+
+@pytest.mark.parametrize(("size", "num_crops"), [(225, 3), (0, 1), (224, 0)])
+def test_crops_that_do_not_fit_are_refused(size, num_crops):
+    with pytest.raises(ValueError, match="must be at least 1 and fit in the frame"):
+        spread_crops(224, 298, size, num_crops)
 
 
 def test_a_clip_holds_what_is_on_show_at_its_moments():
