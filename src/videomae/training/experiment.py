@@ -145,6 +145,11 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     e, s = experiment, experiment.settings
     accelerator = build_accelerator(s.run, folder=s.out)
     e.check_devices(accelerator)
+    if s.optim.name == "muon" and accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+        raise ValueError(
+            "optim.name = 'muon' is not available for sharded weights, as it needs whole matrices: take 'adamw', or "
+            "use run.strategy = 'auto'."
+        )
     schedule = Schedule.make(s.run, s.optim, num_videos=len(e.samples), world_size=accelerator.num_processes)
     open_run_directory(s.out, s, e.train, accelerator)
     unreadable = UnreadableVideos(
@@ -185,7 +190,11 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     if accelerator.is_main_process:
         say([*e.describe(model, run), schedule.describe()])
     groups = parameter_groups(
-        model, depth=e.config.num_hidden_layers, weight_decay=s.optim.weight_decay, layer_decay=s.optim.layer_decay
+        model,
+        depth=e.config.num_hidden_layers,
+        weight_decay=s.optim.weight_decay,
+        layer_decay=s.optim.layer_decay,
+        muon_scale=schedule.muon_scale(s.optim),
     )
     job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title)
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)

@@ -1,4 +1,4 @@
-"""The optimiser: which parameters decay, how fast each layer learns, and the running average of the weights."""
+"""The optimisers: which parameters decay, how fast each layer learns, and the running average of the weights."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,16 +6,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from videomae.training.settings import OptimSettings
 
 _BLOCK = re.compile(r"videomae\.blocks\.(\d+)\.")
+_MATRIX = re.compile(r"(^|\.)blocks\.\d+\..*weight$")  # of the encoder and of the decoder
 _FUSED = ("cuda", "mps", "cpu")  # devices that PyTorch has a fused AdamW for
 
 
-def parameter_groups(model: nn.Module, *, depth: int, weight_decay: float, layer_decay: float = 1.0) -> list[dict]:
-    """Sort the trainable parameters into groups of equal weight decay and learning rate.
+def parameter_groups(
+    model: nn.Module, *, depth: int, weight_decay: float, layer_decay: float = 1.0, muon_scale: float | None = None
+) -> list[dict]:
+    """Sort the trainable parameters into groups of equal optimiser, weight decay and learning rate.
 
     Biases, LayerNorms and the mask token do not decay. With ``layer_decay`` the learning rate of layer i is multiplied
     by layer_decay ** (depth + 1 - i), where the patch embedding is layer 0, the blocks are 1 to depth, and all
@@ -26,22 +29,27 @@ def parameter_groups(model: nn.Module, *, depth: int, weight_decay: float, layer
         depth: number of encoder blocks.
         weight_decay: of the parameters that decay.
         layer_decay: in (0, 1]; 1 is off.
+        muon_scale: Muon's learning rate over AdamW's, for the matrices of the blocks; None gives all to AdamW.
 
     Returns:
-        Groups for AdamW, with ``lr_scale`` besides.
+        Groups for `build_optimizer`, with ``lr_scale``, by which the learning rate of a step is multiplied, and
+        ``muon``.
     """
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         layer = layer_of(name, depth)
         decays = parameter.ndim > 1 and not name.endswith("mask_token")
+        muon = muon_scale is not None and parameter.ndim == 2 and _MATRIX.search(name) is not None
+        scale = layer_decay ** (depth + 1 - layer)
         group = groups.setdefault(
-            (layer if layer_decay != 1.0 else 0, decays),
+            (layer if layer_decay != 1.0 else 0, decays, muon),
             {
                 "params": [],
                 "weight_decay": weight_decay if decays else 0.0,
-                "lr_scale": layer_decay ** (depth + 1 - layer),
+                "lr_scale": scale * muon_scale if muon and muon_scale is not None else scale,
+                "muon": muon,
             },
         )
         group["params"].append(parameter)
@@ -58,9 +66,81 @@ def layer_of(name: str, depth: int) -> int:
 
 def build_optimizer(groups: list[dict], settings: OptimSettings, device: torch.device) -> torch.optim.AdamW:
     """Return AdamW over the groups, fused where the device has it; the loop sets the learning rate of every step."""
-    return torch.optim.AdamW(
-        groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=device.type in _FUSED
-    )
+    options: dict[str, Any] = {"lr": settings.lr, "betas": settings.betas, "eps": settings.eps}
+    options["fused"] = device.type in _FUSED
+    if settings.name == "muon":
+        return MuonAdamW(groups, momentum=settings.muon_momentum, **options)
+    return torch.optim.AdamW(groups, **options)
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """Muon for the groups that are marked ``muon``, AdamW for the others, with one state to store.
+
+    Muon (Keller Jordan et al., 2024; arXiv 2502.16982) moves a matrix by its momentum with all singular values made
+    about 1, by five Newton-Schulz steps. Unlike ``torch.optim.Muon`` it computes in float32 on processors, where
+    bfloat16 is slow, takes all matrices of one shape at once, and the fused query-key-value matrix as the three
+    matrices that it is.
+
+    Args:
+        groups: as `parameter_groups` returns them.
+        momentum: of Muon (Nesterov's).
+        options: of AdamW.
+    """
+
+    def __init__(self, groups: list[dict], *, momentum: float, **options: Any) -> None:
+        super().__init__(groups, **options)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move all parameters by one step."""
+        matrices: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = {}
+        for group in self.param_groups:
+            for parameter in group["params"] if group["muon"] else ():
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:  # AdamW, which restores all states, looks for a number of steps
+                    state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(parameter)}
+                state["step"] += 1
+                average = state["momentum"]
+                average.lerp_(parameter.grad, 1 - self.momentum)
+                direction = parameter.grad.lerp(average, self.momentum)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parts = 3 if len(parameter) == 3 * parameter.shape[1] else 1  # query, key and value
+                for part, place in zip(direction.chunk(parts), parameter.chunk(parts), strict=True):
+                    rate = group["lr"] * max(1, part.shape[0] / part.shape[1]) ** 0.5
+                    matrices.setdefault(part.shape, []).append((part, place, rate))
+        for same in matrices.values():
+            moves = orthogonalized(torch.stack([direction for direction, _, _ in same]))
+            for move, (_, place, rate) in zip(moves, same, strict=True):
+                place.add_(move, alpha=-rate)
+        every = self.param_groups
+        try:
+            self.param_groups = [group for group in every if not group["muon"]]
+            return super().step(closure)
+        finally:
+            self.param_groups = every
+
+
+def orthogonalized(matrices: Tensor, *, steps: int = 5) -> Tensor:
+    """Make the singular values of matrices about 1 (0.7 to 1.2), by Newton-Schulz iterations.
+
+    Args:
+        matrices: (K, rows, columns), of one shape.
+        steps: iterations, with Jordan's coefficients for five.
+
+    Returns:
+        The same shape and dtype; float32 inside on a CPU, bfloat16 elsewhere.
+    """
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    x = x.float() if x.device.type == "cpu" else x.bfloat16()
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return (x.mT if is_tall else x).to(matrices.dtype)
 
 
 class Ema:

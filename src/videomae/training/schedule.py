@@ -87,6 +87,18 @@ class Schedule:
         done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * done))
 
+    def muon_scale(self, optim: OptimSettings) -> float | None:
+        """Return Muon's learning rate over AdamW's, which is the same at every step; None without Muon.
+
+        Raises:
+            ValueError: if AdamW's is 0, from which Muon's would follow.
+        """
+        if optim.name != "muon":
+            return None
+        if self.lr <= 0 or optim.muon_lr <= 0:
+            raise ValueError(f"optim.lr and optim.muon_lr must be above 0, got {self.lr:g} and {optim.muon_lr:g}.")
+        return optim.muon_lr / self.lr
+
     def describe(self) -> str:
         """Say the course in one line."""
         return (

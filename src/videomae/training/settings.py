@@ -114,10 +114,21 @@ class LoaderSettings:
 
 @dataclasses.dataclass
 class OptimSettings:
-    """AdamW with a cosine schedule."""
+    """The optimiser, with a cosine schedule."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon: Muon for the matrices of the blocks, AdamW for all else. Muon gets further in the same number of
+    steps where data is small; it needs whole matrices, so it does not run on sharded weights."""
+
+    muon_lr: float = 0.02
+    """Highest learning rate of Muon, whatever the batch: its steps have a length of their own, as they are
+    orthogonalised. It rises and falls with lr."""
+
+    muon_momentum: float = 0.95
+    """Decay rate of Muon's running average."""
 
     lr: float = 1e-3
-    """Highest learning rate at a batch of 256 videos; see scale_lr."""
+    """Highest learning rate of AdamW at a batch of 256 videos; see scale_lr."""
 
     scale_lr: bool = True
     """Multiply lr and min_lr by run.batch_size / 256 (v1, v2)."""

@@ -9,7 +9,7 @@ from videomae.config import VideoMAEConfig
 from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae.training.estimate import Cost
-from videomae.training.optim import Ema, layer_of, parameter_groups
+from videomae.training.optim import Ema, build_optimizer, layer_of, orthogonalized, parameter_groups
 from videomae.training.schedule import Schedule
 from videomae.training.settings import OptimSettings, RunSettings
 
@@ -58,6 +58,64 @@ def test_layers_learn_slower_towards_the_input():
     assert groups[0.05, 1.0] == {"classifier.weight"}
     assert groups[0.0, 1.0] == {"classifier.bias", "fc_norm.weight", "fc_norm.bias"}
     assert layer_of("videomae.norm.weight", 2) == 3
+
+
+def test_muon_takes_the_matrices_of_all_blocks_at_a_rate_of_its_own():
+    model = VideoMAEForPreTraining(CONFIG)
+    groups = parameter_groups(model, depth=2, weight_decay=0.05, layer_decay=0.5, muon_scale=20.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    of_muon = {names[id(p)] for group in groups if group["muon"] for p in group["params"]}
+    assert of_muon == {
+        f"{part}.{i}.{matrix}.weight"
+        for part, depth in (("videomae.blocks", 2), ("decoder.blocks", CONFIG.decoder_num_hidden_layers))
+        for i in range(depth)
+        for matrix in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    }
+    scales = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+    assert scales["videomae.blocks.0.attn.qkv.weight"] == 20 * scales["videomae.blocks.0.norm1.weight"]
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 32, 8), (2, 8, 32)])
+def test_muons_step_has_singular_values_of_about_one(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalized(matrices))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    near = torch.linalg.svdvals(u @ v)  # the nearest orthogonal ones point the same way
+    assert torch.cosine_similarity(orthogonalized(matrices).flatten(1), (u @ v).flatten(1)).min() > 0.97
+    torch.testing.assert_close(near, torch.ones_like(near))
+
+
+def test_muon_moves_matrices_and_adamw_the_rest_as_it_would_alone():
+    torch.manual_seed(0)
+    models = [VideoMAEForVideoClassification(CONFIG) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    before = {name: parameter.detach().clone() for name, parameter in models[0].named_parameters()}
+    clips, labels = torch.randn(2, 4, 3, 16, 16), torch.tensor([0, 1])
+    for model, name in zip(models, ("muon", "adamw"), strict=True):
+        settings = OptimSettings(name=name, lr=1e-3)
+        scale = 20.0 if name == "muon" else None
+        optimizer = build_optimizer(
+            parameter_groups(model, depth=2, weight_decay=0.05, muon_scale=scale), settings, torch.device("cpu")
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * group["lr_scale"]
+        model(clips, labels=labels).loss.backward()
+        optimizer.step()
+    ours, theirs = (dict(model.named_parameters()) for model in models)
+    matrix = "videomae.blocks.1.attn.proj.weight"
+    assert torch.equal(ours["classifier.weight"], theirs["classifier.weight"])
+    assert not torch.equal(ours[matrix], theirs[matrix])
+    moved = torch.linalg.svdvals((ours[matrix] - before[matrix] * (1 - 0.02 * 0.05)).detach() / 0.02)
+    assert moved.max() < 1.3
+
+
+def test_muon_needs_a_rate_to_follow():
+    frozen = make_plan({}, {"name": "muon", "lr": 0.0})
+    with pytest.raises(ValueError, match=r"optim\.lr and optim\.muon_lr must be above 0, got 0 and 0\.02"):
+        frozen.muon_scale(OptimSettings(name="muon", lr=0.0))
 
 
 def test_frozen_parameters_are_in_no_group():

@@ -64,7 +64,12 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize(("task", "options"), [("pretrain", PRETRAIN), ("finetune", FINETUNE)])
+MUON = ("--optim.name", "muon", "--optim.layer-decay", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("task", "options"), [("pretrain", PRETRAIN), ("finetune", FINETUNE), ("pretrain", PRETRAIN + MUON)]
+)
 def test_a_killed_run_ends_with_the_same_bits(data, tmp_path, task, options):
     run(task, data, tmp_path / "whole", *options)
     start(task, data, tmp_path / "killed", *options, line=KILLS[task])
@@ -334,10 +339,10 @@ def test_a_norm_that_nobody_knows_is_logged_as_none_and_skips_nothing(data, tmp_
 # ---- several processes
 
 
-@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
-def test_two_processes_learn_what_one_learns(data, tmp_path, strategy):
+@pytest.mark.parametrize(("strategy", "optimiser"), [("auto", "adamw"), ("auto", "muon"), ("fsdp", "adamw")])
+def test_two_processes_learn_what_one_learns(data, tmp_path, strategy, optimiser):
     """With the same batch: DDP over gloo, and FSDP, whose sharded weights come together in a loadable model."""
-    options = ("--run.per-device-batch", "1", "--optim.clip-grad", "0.1")
+    options = ("--run.per-device-batch", "1", "--optim.clip-grad", "0.1", "--optim.name", optimiser)
     run("pretrain", data, tmp_path / "one", *options)
     start("pretrain", data, tmp_path / "two", *options, "--run.strategy", strategy, processes=2)
     alone, together = (read_metrics(tmp_path / name) for name in ("one", "two"))
