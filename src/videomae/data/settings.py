@@ -6,7 +6,10 @@ from typing import Annotated, Self
 
 import tyro
 
+from videomae.data.formats import FORMATS
 from videomae.data.manifest import Manifest, read_manifest
+
+FORMAT_HELP = f"How to read DATA: {', '.join(FORMATS)}; auto tells them apart."
 
 
 @dataclasses.dataclass
@@ -16,8 +19,7 @@ class DataSettings:
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Folder of videos (with a folder per class, where classes matter), CSV manifest, or official list."""
 
-    format: str = "auto"
-    """How to read DATA: folder, csv, k400, ssv2, ucf101, hmdb51 or v1; auto tells them apart."""
+    format: Annotated[str, tyro.conf.arg(help=FORMAT_HELP)] = "auto"
 
     videos: Path | None = None
     """Folder of the videos, where DATA is a list and they lie elsewhere."""

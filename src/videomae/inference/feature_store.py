@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videomae.data.manifest import VIDEO_EXTENSIONS, Manifest
+from videomae.data.manifest import Manifest
+from videomae.data.sources import VIDEO_EXTENSIONS
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write, write_json

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videomae.data.audit.check import CheckReport, check
-from videomae.data.manifest import Manifest, linked, read_manifest
+from videomae.data.manifest import Manifest, read_manifest
 from videomae.data.settings import Data, DataSettings
+from videomae.data.splits import linked
 from videomae.errors import CheckpointError, DataError
 from videomae.files import atomic_write, write_json
 from videomae.hub import read_json

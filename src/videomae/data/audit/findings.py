@@ -13,7 +13,8 @@ import numpy as np
 
 from videomae.data.audit.duplicates import near_duplicates
 from videomae.data.audit.inspect import SLOTS_PER_SECOND, VideoFacts
-from videomae.data.manifest import Manifest, Sample, is_video, source_numbers, visible_files
+from videomae.data.manifest import Manifest, Sample
+from videomae.data.sources import is_video, visible_files
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 
@@ -473,7 +474,7 @@ def _uniformity_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts]) -
 
 def _source_findings(manifest: Manifest) -> Iterator[Finding]:
     """Tell which sources stand in several splits, or how many would in a random one."""
-    number_of = dict(zip(manifest, source_numbers(manifest.samples), strict=True))
+    number_of = dict(zip(manifest, manifest.group_numbers(), strict=True))
     sources = _groups(manifest, number_of.__getitem__)
     if not sources:
         return
