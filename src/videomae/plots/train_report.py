@@ -56,7 +56,7 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("videomae.plots"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["percent"] = lambda share: "-" if share is None else f"{100 * share:.1f} %"
+    environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.1f} %"
     metrics = {stage: read_metrics(folder / stage) for stage in ("pretrain", "finetune")}
     page = environment.get_template("train.html").render(
         name=name,
