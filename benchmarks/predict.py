@@ -128,7 +128,8 @@ def main() -> None:
     import numpy as np
 
     from videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor, VideoReader
-    from videomae.video.synthetic import motion_video, write_video
+    from videomae.video.encode import write_video
+    from videomae.video.synthetic import motion_video
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"

@@ -40,8 +40,8 @@ from scipy import stats
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.settings import with_recipe
 from videomae.training.pretraining import PretrainSettings
+from videomae.video.encode import write_video
 from videomae.video.reader import VideoReader
-from videomae.video.synthetic import write_video
 
 SIDE, DARK = 56, 40
 MASKS = {

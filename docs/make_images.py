@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from videomae.cli import run as videomae
-from videomae.video.synthetic import MOTIONS, motion_video, write_video
+from videomae.video.encode import write_video
+from videomae.video.synthetic import MOTIONS, motion_video
 
 IMAGES = Path(__file__).parent / "images"
 SECONDS = 6  # of each motion in the long video

@@ -11,7 +11,8 @@ import torch
 from videomae import VideoClassifier, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae.video.checkpoint_processor import make_processor
-from videomae.video.synthetic import MOTIONS, motion_video, write_video
+from videomae.video.encode import write_video
+from videomae.video.synthetic import MOTIONS, motion_video
 
 LIGHT = ("dark", "bright")
 NUM_TEST_VIDEOS = 13

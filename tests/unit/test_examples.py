@@ -16,7 +16,8 @@ from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoCla
 from videomae.data.manifest import read_manifest
 from videomae.inference.embed import embed
 from videomae.video.checkpoint_processor import make_processor
-from videomae.video.synthetic import motion_video, write_video
+from videomae.video.encode import write_video
+from videomae.video.synthetic import motion_video
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = {"image_size": 32, "num_frames": 8, "image_mean": (0.5,) * 3, "image_std": (0.2,) * 3}

@@ -46,7 +46,7 @@ def write_clip(path: Path, draw: "Callable[[], Figure]", animate: Callable[[], N
 def write_animation(path: Path, frames: NDArray[np.uint8], suffix: str) -> None:
     """Write (T, H, W, 3) frames, sides even, as .mp4 (H.264) or as .gif that goes round."""
     if suffix == ".mp4":
-        from videomae.video.synthetic import write_video
+        from videomae.video.encode import write_video
 
         write_video(path, frames, fps=FRAMES_PER_SECOND)
         return

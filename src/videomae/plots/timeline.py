@@ -9,6 +9,7 @@ import numpy as np
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.inference.timeline import Event, Timeline
 from videomae.plots.style import COLOURS, plain
+from videomae.video.encode import VideoWriter
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".json")
 SHOWN_CLASSES = 6
 READABLE_WIDTH = 320
+OVERLAY_CLOCK = 90_000  # ticks per second
 
 
 def write_timeline(timeline: Timeline, path: str | Path) -> None:
@@ -82,9 +84,6 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
         timeline: what to draw.
         path: of the video to write.
     """
-    from fractions import Fraction
-
-    import av
     from PIL import Image, ImageDraw, ImageFont
 
     with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
@@ -92,11 +91,7 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
         width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
         size = max(height // 18, 12)
         font = ImageFont.load_default(size)
-        with av.open(str(temporary), "w", format="mp4") as container:
-            rate = Fraction(reader.fps).limit_denominator(1001)
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "23"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.codec_context.time_base = Fraction(1, 90000)
+        with VideoWriter(temporary, size=(height, width), fps=reader.fps, clock=OVERLAY_CLOCK, format="mp4") as writer:
             start = float(reader.times[0])
             for stamp, frame in reader:
                 time = stamp - start  # the timeline counts from the first frame
@@ -113,10 +108,7 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
                         )
                         top += round(size * 1.9)
                 pen.rectangle((0, height - 4, width * time / max(timeline.windows[-1].end, 1e-9), height), fill="#fff9")
-                packed = av.VideoFrame.from_image(picture)
-                packed.pts, packed.time_base = round(time * 90000), Fraction(1, 90000)
-                container.mux(stream.encode(packed))
-            container.mux(stream.encode())
+                writer.write(np.asarray(picture), tick=round(time * OVERLAY_CLOCK))
 
 
 def _draw_label(pen: Any, corner: tuple[int, int], event: Event, colour: str, font: Any) -> None:

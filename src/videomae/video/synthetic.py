@@ -7,13 +7,11 @@ Shapes: T frames, S pixels of a side.
 """
 
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
-from videomae.files import atomic_write
+from videomae.video.encode import write_video
 
 # Class name -> (pixels right, pixels down, degrees clockwise) per frame.
 MOTIONS = {
@@ -57,25 +55,6 @@ def motion_video(motion: str, *, rng: np.random.Generator, num_frames: int = 32,
         frame = np.where(inside[..., None], colour, ground) + rng.normal(0, 4, (size, size, 3))
         video[t] = frame.clip(0, 255)
     return video
-
-
-def write_video(path: str | Path, frames: np.ndarray, *, fps: int = 16, key_frame_distance: int = 12) -> None:
-    """Encode (T, H, W, 3) uint8 frames as an H.264 file; height and width must be even.
-
-    Args:
-        path: where; an existing file is replaced.
-        frames: pixels.
-        fps: frames per second.
-        key_frame_distance: frames from one that decodes by itself to the next, at most; 1 makes all of them such.
-    """
-    with atomic_write(path) as temporary, av.open(str(temporary), "w") as container:
-        options = {"crf": "20", "g": str(key_frame_distance)}
-        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def write_motion_videos(

@@ -10,8 +10,9 @@ from PIL import Image
 from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.cli import run as videomae
 from videomae.video.checkpoint_processor import make_processor
+from videomae.video.encode import write_video
 from videomae.video.reader import VideoReader
-from videomae.video.synthetic import motion_video, write_video
+from videomae.video.synthetic import motion_video
 
 SIZES = {
     "image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 1,

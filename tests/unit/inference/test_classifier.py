@@ -13,7 +13,8 @@ from videomae import (
 )
 from videomae.inference.classifier import predict
 from videomae.inference.protocols import Protocol
-from videomae.video.synthetic import motion_video, write_video
+from videomae.video.encode import write_video
+from videomae.video.synthetic import motion_video
 
 CONFIG = VideoMAEConfig.preset("tiny", image_size=32, num_frames=4, num_labels=6, num_hidden_layers=2)
 

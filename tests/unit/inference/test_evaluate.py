@@ -19,8 +19,9 @@ from videomae.inference.classifier import predict
 from videomae.inference.evaluate import evaluate, match_classes
 from videomae.inference.protocols import PROTOCOLS, Protocol, ViewTransform, find_protocol
 from videomae.video.augment import normalize
+from videomae.video.encode import write_video
 from videomae.video.sampling import ClipSampling, multi_view_indices, uniform_view_indices
-from videomae.video.synthetic import MOTIONS, write_video
+from videomae.video.synthetic import MOTIONS
 
 CLASSES = tuple(MOTIONS)
 

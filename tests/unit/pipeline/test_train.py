@@ -27,8 +27,9 @@ from videomae.pipeline import plan as train_plan
 from videomae.pipeline import run as train
 from videomae.pipeline.plan import make_plan, run_settings
 from videomae.pipeline.run import TrainSettings, command_of, split_for_training
+from videomae.video.encode import write_video
 from videomae.video.reader import VideoReader
-from videomae.video.synthetic import write_motion_videos, write_video
+from videomae.video.synthetic import write_motion_videos
 
 SMALL = {"image_size": 32, "patch_size": 16, "num_frames": 4, "stride": 4.0, "batch_size": 8, "num_workers": 0}
 

@@ -7,8 +7,8 @@ import pytest
 from classifiers import LIGHT, bright_classifier, long_video
 from videomae.inference.timeline import Window, merge_events, read_timeline
 from videomae.plots.timeline import draw_timeline, write_overlay, write_timeline
+from videomae.video.encode import write_video
 from videomae.video.reader import VideoReader
-from videomae.video.synthetic import write_video
 from videos import write_video as write_stamped
 
 
