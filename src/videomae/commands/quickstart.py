@@ -1,28 +1,27 @@
 """``videomae quickstart``: see it work, offline."""
 
+from videomae.console import output, say
 from videomae.pipeline.quickstart import QuickstartSettings, quickstart
-from videomae.video.synthetic import MOTIONS
+from videomae.pipeline.run import show_end
+
+TOP_K = 3
 
 
 def main(settings: QuickstartSettings) -> int:
-    """Run, and end with the report, a prediction, and what to type next."""
-    from rich.console import Console
+    """Run, and end with the report, and with what to type next and what that gives."""
+    from rich.markup import escape
+    from rich.table import Column, Table
 
-    from videomae.commands import predict
-    from videomae.training.loop import EXIT_PREEMPTED
+    from videomae.inference.classifier import VideoClassifier
 
-    notes, console = (Console(stderr=error, highlight=False, soft_wrap=True) for error in (True, False))
-    result = quickstart(settings, say=lambda line: notes.print(line, markup=False))
-    if result.evaluation is None:
-        notes.print("stopped by SIGTERM; the same command goes on from there")
-        return EXIT_PREEMPTED
-    console.print(
-        f"{result.evaluation.top1:.1%} of {result.evaluation.num_videos} test videos are right (chance: "
-        f"{1 / len(MOTIONS):.1%}), after {sum(result.seconds.values()):.0f} s.\nreport: {result.report}\n",
-        markup=False,
-    )
+    result = quickstart(settings, say=lambda line: say([line]))
+    exit_code = show_end(result)
+    if result.model is None:
+        return exit_code
     example = next((settings.out / "videos" / "test").rglob("*.mp4"))
-    command = f"videomae predict {example} --model {result.model} --top-k 3"
-    console.print(f"$ {command}", markup=False)
-    asked = predict.PredictSettings(files=(str(example),), model=str(result.model), top_k=3)
-    return predict.main(asked)
+    output().print(f"\n$ videomae predict {example} --model {result.model} --top-k {TOP_K}", markup=False)
+    table = Table(Column("video", overflow="fold"), "label", "score")
+    for i, best in enumerate(VideoClassifier.from_pretrained(result.model)(example, top_k=TOP_K)):
+        table.add_row("" if i else escape(str(example)), escape(best.label), f"{best.score:.4f}")
+    output().print(table)
+    return exit_code

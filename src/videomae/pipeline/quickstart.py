@@ -9,7 +9,8 @@ from videomae.data.settings import DataSettings
 from videomae.errors import DataError
 from videomae.files import atomic_write, write_json
 from videomae.hub import read_json
-from videomae.pipeline.run import TrainResult, TrainSettings, train
+from videomae.pipeline.run import TrainResult, train
+from videomae.pipeline.settings import TrainSettings
 from videomae.video.synthetic import MOTIONS, write_motion_videos
 
 SIZE, PATCH, STRIDE = 64, 16, 2
@@ -50,7 +51,7 @@ def quickstart(settings: QuickstartSettings, *, say: Callable[[str], object] = l
     own = {name: value for name, value in dataclasses.asdict(s).items() if name != "out"}
     stored, data = s.out / SETTINGS_NAME, s.out / "videos.csv"
     if s.out.exists() and not (stored.exists() and read_json(stored) == own):
-        raise DataError(f"{s.out} exists already, and holds no run of these settings: name another one with --out")
+        raise DataError(f"{s.out} exists already, and holds no run of these settings: name another one with --out.")
     write_json(stored, own)
     if data.exists():
         say(f"going on with what is in {s.out} ...")

@@ -1,6 +1,5 @@
 """The page that tells what is wrong with a data set, and the sheets of thumbnails beside it."""
 
-import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, _by_class
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.files import atomic_write, write_json
-from videomae.plots.style import GROUND
+from videomae.plots.style import GROUND, data_uri
 
 SHEET_COLUMNS = 6
 SHOWN_ITEMS = 24
@@ -62,7 +61,7 @@ def _page(report: CheckReport, sheets: Mapping[str, str]) -> str:
     environment = Environment(
         loader=PackageLoader("videomae.plots"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["picture"] = lambda path: _data_uri(pictures.get(path, b""))
+    environment.filters["picture"] = lambda path: data_uri(pictures[path], "jpeg") if pictures.get(path) else ""
     return environment.get_template("check.html").render(
         report=report,
         summary=report.summary,
@@ -78,10 +77,6 @@ def _page(report: CheckReport, sheets: Mapping[str, str]) -> str:
         },
         shown_items=SHOWN_ITEMS,
     )
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else ""
 
 
 def _histogram(values: Sequence[float], bins: int = 10) -> list[tuple[str, int]]:

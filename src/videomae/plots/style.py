@@ -1,8 +1,10 @@
-"""What pictures have in common: colours, frames, bars for the time slots.
+"""What pictures have in common: colours, frames, bars for the time slots, and how they lie in a page.
 
 T frames of H x W pixels · S time slots
 """
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 BLUE, ORANGE, GREEN = "#3b6fd4", "#e0a030", "#4a9d7c"
 COLOURS = (BLUE, ORANGE, GREEN, "#9b6bc2", "#c0562c", "#5a6b7b")  # of classes, in turn
@@ -20,6 +24,25 @@ INK, SOFT, GROUND = "#1f2430", "#667085", "#e8eaed"  # text, text beside it, wha
 def plain(text: str) -> str:
     """Return a name such that matplotlib shows it as it is, and does not read what stands between $ as a formula."""
     return text.replace("$", r"\$")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return a picture, "png" or "jpeg", as an address that holds it, for a page that is one file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def figure_uri(figure: "Figure") -> str:
+    """Return a figure as such an address."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return data_uri(buffer.getvalue(), "png")
+
+
+def image_uri(image: "Image") -> str:
+    """Return a photograph as such an address."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return data_uri(buffer.getvalue(), "jpeg")
 
 
 def show_frame(axes: "Axes", frame: NDArray[np.uint8], *, above: str = "", left: str = "") -> Any:

@@ -9,6 +9,7 @@ from videomae.pipeline.plan import TrainPlan
 from videomae.pipeline.quickstart import QuickstartSettings, quickstart
 from videomae.pipeline.run import TrainResult
 from videomae.training.loop import EXIT_PREEMPTED
+from videomae.video.sampling import ClipSampling
 from videomae.video.synthetic import MOTIONS, motion_video
 
 
@@ -29,6 +30,16 @@ def test_quickstart_trains_saves_reports_and_predicts(done):
     assert len(classify(example)) == 5
 
 
+def test_the_command_ends_with_figures_and_a_prediction(done, capsys):
+    settings, result = done
+    assert main(settings) == 0
+    shown = capsys.readouterr().out
+    assert f"{result.evaluation.top1:.1%} of 6 test videos are right (95 % interval" in shown
+    assert f"report: {result.report}\nmodel:  {result.model}\n" in shown
+    assert "$ videomae predict " in shown
+    assert shown.count("moving") + shown.count("turning") >= 3
+
+
 def test_a_directory_of_anything_else_is_refused(done, tmp_path):
     with pytest.raises(DataError, match="exists already"):
         quickstart(QuickstartSettings(out=tmp_path))
@@ -41,7 +52,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(tmp_path, monkeypa
 
     def stopped(settings, say):
         asked.append(settings)
-        return TrainResult(None, None, None, TrainPlan({}, 1, 1, 1, ()), {})
+        return TrainResult(None, None, None, TrainPlan({}, ClipSampling(stride=1), 1, 1, ()), {})
 
     monkeypatch.setattr("videomae.pipeline.quickstart.train", stopped)
     settings = QuickstartSettings(out=tmp_path / "q", videos_per_class=1)
