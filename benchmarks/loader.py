@@ -38,9 +38,9 @@ from videomae.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae.data.copies import Encoding, prepare
 from videomae.data.dataset import VideoDataset, build_loader
 from videomae.data.manifest import Sample
-from videomae.video import reader as reader_module
 from videomae.video.augment import MultiScaleCrop, normalize, pretrain_augmentation
 from videomae.video.augment_settings import PretrainAugmentation
+from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling, dense_indices
 
@@ -255,8 +255,8 @@ def split_of_time(files: dict[str, list[Path]]) -> None:
         seconds: dict[str, float] = defaultdict(float)
         begin = time.process_time()
         with (
-            stopwatch(reader_module.VideoReader, "__init__", seconds, "open"),
-            stopwatch(reader_module._PyAV, "_frame", seconds, "decode"),
+            stopwatch(VideoReader, "__init__", seconds, "open"),
+            stopwatch(PyAVDecoder, "frame_at", seconds, "decode"),
             stopwatch(VideoReader, "frames_at", seconds, "convert"),
             stopwatch(dataset, "transform", seconds, "crop, resize"),
         ):

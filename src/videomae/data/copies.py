@@ -31,7 +31,8 @@ from videomae.data.manifest import Manifest, read_manifest
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
-from videomae.video.reader import TIME_TOLERANCE, VideoReader, moving_pictures
+from videomae.video.backends.pyav import moving_pictures
+from videomae.video.reader import TIME_TOLERANCE, VideoReader
 
 CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
 CHUNK = 32  # frames held in memory

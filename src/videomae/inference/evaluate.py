@@ -39,6 +39,12 @@ def evaluate(
     In an initialised ``torch.distributed`` group the videos are shared out, each to one process, and every process
     returns the figures of all.
 
+        >>> from videomae import VideoClassifier, read_manifest
+        >>> classifier = VideoClassifier.from_pretrained("run/model")
+        >>> evaluation = evaluate(classifier, read_manifest("videos"), protocol="center")
+        >>> evaluation.num_videos, evaluation.top1
+        (4, 0.5)
+
     Args:
         classifier: model and processor.
         data: the videos to measure on, such as ``read_manifest(...).split("test")``. Classes are matched by name.

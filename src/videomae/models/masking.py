@@ -106,7 +106,7 @@ def find_mask(name: str) -> Callable[..., Tensor]:
 
 
 def check_mask(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str = "bool_masked_pos") -> None:
-    """Check what can be told without looking at a mask's values.
+    """Check what can be checked without looking at a mask's values.
 
     Args:
         mask: (B, N) bool, True = masked.

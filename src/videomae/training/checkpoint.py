@@ -55,7 +55,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, accelerator: "Accelerator", *, keep_last: int) -> None:
         if keep_last < 1:
-            raise ValueError(f"run.keep_last must be at least 1, got {keep_last}")
+            raise ValueError(f"run.keep_last must be at least 1, got {keep_last}.")
         self.folder = folder
         self.accelerator = accelerator
         self.keep_last = keep_last
@@ -93,7 +93,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}. "
                 + (f"That of step {there[-1]} is intact. " if there else "There is none before it. ")
-                + f"{_free_space(self.folder)} Make room, or correct the rights, and run the same command again"
+                + f"{_free_space(self.folder)} Make room, or correct the rights, and run the same command again."
             ) from error
         self.accelerator.wait_for_everyone()
 
@@ -113,7 +113,7 @@ class Checkpoints:
         ) as error:  # fmt: skip
             raise CheckpointError(
                 f"cannot read the checkpoint {path} ({type(error).__name__}: {error}). If it is of this very run, "
-                "it is damaged: move it away to go on from an older one"
+                "it is damaged: move it away to go on from an older one."
             ) from error
 
     def _path(self, step: int) -> Path:

@@ -50,10 +50,19 @@ class FinetuneSettings(TrainingSettings):
 
 
 def finetune(settings: FinetuneSettings) -> TrainingResult:
-    """Fine-tune a model, or go on with a run that was stopped; see `run_experiment`.
+    """Fine-tune a model, or go on with a run that was stopped; errors are those of `run_experiment`.
 
     The classes are those of the data, and travel with the model. A validation takes the middle clip of each video and
     its centre crop.
+
+    >>> from pathlib import Path
+    >>> settings = FinetuneSettings(TrainingDataSettings(Path("videos")), out=Path("finetuning"))
+    >>> settings.init = "pretrained/model"
+    >>> settings.loader = LoaderSettings(num_workers=0)
+    >>> settings.optim.warmup_epochs = 0
+    >>> settings.run = RunSettings(steps=2, batch_size=4, device="cpu")
+    >>> finetune(settings).steps
+    2
     """
     return run_experiment(Finetuning(settings))
 

@@ -149,7 +149,7 @@ class _Trainer:
         self.accelerator, self.job, self.schedule = accelerator, job, schedule
         self.folder, self.run, self.optim = folder, run, optim
         if run.patience is not None and job.validate is None:
-            raise ValueError(f"run.patience = {run.patience} needs something to validate on: leave it out, or give it")
+            raise ValueError(f"run.patience = {run.patience} needs something to validate on: leave it out, or give it.")
         self.model, self.optimizer = self._prepare()
         self.ema = self._make_ema()
         self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, keep_last=run.keep_last)
@@ -218,7 +218,7 @@ class _Trainer:
         if self.run.resume == "never":
             raise CheckpointError(
                 f"{self.folder} has checkpoints up to step {steps[-1]}: name another --out, or go on with "
-                "--run.resume auto"
+                "--run.resume auto."
             )
         state = self.checkpoints.load(steps[-1])
         self.accelerator.step = 0  # counts micro-batches, of which there may be more or fewer to a step now
@@ -278,7 +278,7 @@ class _Trainer:
                 f"loss or gradient were not finite for {state.bad_in_row} steps in a row (now step {state.step}): "
                 "lower optim.lr, set optim.clip_grad (such as 1.0), warm up longer, or use run.precision = 'bf16' or "
                 "'float32' in place of 'fp16', in a run with another --out. Weights are those before these steps; the "
-                "checkpoints are intact"
+                "checkpoints are intact."
             )
 
     def _accumulate(self, batches: Iterator[Batch]) -> tuple[float, int]:

@@ -48,9 +48,9 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
     s = settings
     for name in ("every", "k"):
         if getattr(s, name) < 1:
-            raise ValueError(f"probe.{name} must be at least 1, got {getattr(s, name)}")
+            raise ValueError(f"probe.{name} must be at least 1, got {getattr(s, name)}.")
     if s.c <= 0:
-        raise ValueError(f"probe.c must be above 0, got {s.c}")
+        raise ValueError(f"probe.c must be above 0, got {s.c}.")
     if s.data is None:
         return None
     require_sklearn()
@@ -60,12 +60,12 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
     if unlabelled:
         raise DataError(
             f"probe.data: {len(unlabelled)} videos of {s.data} have no label, such as {unlabelled[0]!r}: give all of "
-            "them one, or leave the probe out"
+            "them one, or leave the probe out."
         )
     if len({sample.label for sample in splits["train"]}) < 2:
         raise DataError(
             f"probe.data: the {len(splits['train'])} training videos of {s.data} are all of one class, a probe tells "
-            "at least 2 apart: add videos of others, or leave the probe out"
+            "at least 2 apart: add videos of others, or leave the probe out."
         )
     return splits
 

@@ -146,18 +146,18 @@ def orthogonalized(matrices: Tensor, *, steps: int = 5) -> Tensor:
 class Ema:
     """A running average of a model's parameters.
 
-    After t updates the next one keeps the share min(decay, (1 + t) / (10 + t)) of the average, as TensorFlow's
+    After t updates the next one keeps the fraction min(decay, (1 + t) / (10 + t)) of the average, as TensorFlow's
     ExponentialMovingAverage does with ``num_updates``: 0.9999 from the start would after 3,000 steps still keep 74 % of
     the weights that training began with.
 
     Args:
         model: whose parameters are averaged.
-        decay: the largest share of the average that stays at a step, in (0, 1).
+        decay: the largest fraction of the average that stays at a step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 < decay < 1:
-            raise ValueError(f"optim.ema must lie between 0 and 1, got {decay}")
+            raise ValueError(f"optim.ema must lie between 0 and 1, got {decay}.")
         self.decay = decay
         self.updates = 0
         self.parameters = dict(model.named_parameters())

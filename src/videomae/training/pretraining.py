@@ -64,7 +64,18 @@ class PretrainSettings(TrainingSettings):
 
 
 def pretrain(settings: PretrainSettings) -> TrainingResult:
-    """Pre-train a model, or go on with a run that was stopped; see `run_experiment`."""
+    """Pre-train a model, or go on with a run that was stopped; errors are those of `run_experiment`.
+
+    >>> from pathlib import Path
+    >>> from videomae.training.settings import LoaderSettings, ModelSettings, TrainingDataSettings
+    >>> settings = PretrainSettings(TrainingDataSettings(Path("videos")), out=Path("pretraining"))
+    >>> settings.model = ModelSettings("tiny", image_size=32, num_frames=8)
+    >>> settings.loader = LoaderSettings(num_workers=0)
+    >>> settings.optim.warmup_epochs = 0
+    >>> settings.run = RunSettings(steps=2, batch_size=4, device="cpu")
+    >>> pretrain(settings).steps
+    2
+    """
     return run_experiment(Pretraining(settings))
 
 

@@ -81,7 +81,7 @@ def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerat
         raise CheckpointError(
             f"{out} holds a run of {steps[-1]} steps on other videos: {old['videos']} of {len(old['classes'])} "
             f"classes, now {len(train)} of {len(train.classes)}, perhaps others of the same number. Name another "
-            "--out, or bring back the old ones"
+            "--out, or bring back the old ones."
         )
     if steps and stored.exists():
         old_settings: Any = with_recipe(without_optional(settings), stored)
@@ -93,7 +93,7 @@ def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerat
         if lines:
             raise CheckpointError(
                 f"{out} holds a run of {steps[-1]} steps with other settings: {'; '.join(lines)}. Name another --out, "
-                f"or go on with its own: videomae {old_settings.TASK} --recipe {stored}"
+                f"or go on with its own: videomae {old_settings.TASK} --recipe {stored}."
             )
     if accelerator.is_main_process:
         try:
@@ -103,7 +103,7 @@ def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerat
             write_json(trained_on, videos)
         except OSError as error:
             raise CheckpointError(
-                f"cannot write to {out} ({error}): correct the rights, or name another --out"
+                f"cannot write to {out} ({error}): correct the rights, or name another --out."
             ) from error
     accelerator.wait_for_everyone()
 

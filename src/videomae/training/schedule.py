@@ -50,19 +50,19 @@ class Schedule:
         if per_device < 1 or run.batch_size % (per_device * world_size):
             raise ValueError(
                 f"run.batch_size must be a multiple of run.per_device_batch x processes, got {run.batch_size} for "
-                f"{per_device} x {world_size}"
+                f"{per_device} x {world_size}."
             )
         steps_per_epoch = num_videos // run.batch_size
         if not steps_per_epoch:
             raise DataError(
-                f"{num_videos} videos do not fill one step of run.batch_size = {run.batch_size}: take a smaller one"
+                f"{num_videos} videos do not fill one step of run.batch_size = {run.batch_size}: take a smaller one."
             )
         steps = run.epochs * steps_per_epoch if run.steps is None else run.steps
         warmup_steps = round(optim.warmup_epochs * steps_per_epoch)
         if steps < 1 or warmup_steps > steps:
             raise ValueError(
                 f"the run has {steps} steps ({steps_per_epoch} an epoch), of which {warmup_steps} are to warm up: "
-                "set run.epochs (or run.steps) higher, or optim.warmup_epochs lower"
+                "set run.epochs (or run.steps) higher, or optim.warmup_epochs lower."
             )
         scale = run.batch_size / REFERENCE_BATCH if optim.scale_lr else 1.0
         return cls(

@@ -183,8 +183,9 @@ class RunSettings:
     """auto takes a GPU (CUDA, MPS, ...) if there is one."""
 
     strategy: Literal["auto", "fsdp", "deepspeed"] = "auto"
-    """How several processes share the work: auto does what `accelerate launch` was told, or DDP; fsdp shards weights,
-    gradients and optimiser state; deepspeed does so with DeepSpeed (ZeRO 2), which must be installed."""
+    """How several processes share the work: auto does what `accelerate launch` was configured to do, or DDP; fsdp
+    shards weights, gradients and optimiser state; deepspeed does so with DeepSpeed (ZeRO 2), which must be
+    installed."""
 
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
@@ -229,7 +230,7 @@ class RunSettings:
         for name in (*counts, "log_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"run.{name} must be at least 1, got {value}")
+                raise ValueError(f"run.{name} must be at least 1, got {value}.")
 
 
 @dataclasses.dataclass

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.reader import VideoReader, _orientation, _upright
+from videomae.video.backends.orientation import orientation_of, upright
+from videomae.video.reader import VideoReader
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +53,13 @@ def stream_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, Frame
     try:
         with av.open(text, format=layout, options=options, timeout=timeout) as container:
             if not container.streams.video:
-                raise VideoError(f"{text} holds no video: name another source")
+                raise VideoError(f"{text} holds no video. Name another source.")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             clock = _Clock(text, step=1 / float(stream.average_rate or USUAL_RATE))
             for frame in container.decode(stream):
                 image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                yield clock(frame.time), np.ascontiguousarray(_upright(image, _orientation(frame)[1]))
+                yield clock(frame.time), np.ascontiguousarray(upright(image, orientation_of(frame)[1]))
     except av.error.ExitError as error:
         raise VideoError(
             f"{text} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Is the address "

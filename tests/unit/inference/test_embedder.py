@@ -7,7 +7,8 @@ import torch
 from feature_folders import make_place, one_video
 from videomae.data.manifest import Sample
 from videomae.inference.embedder import VideoEmbedder
-from videomae.video.reader import VideoReader, _PyAV
+from videomae.video.backends.pyav import PyAVDecoder
+from videomae.video.reader import VideoReader
 from videos import write_video as write_stamped
 
 
@@ -101,8 +102,10 @@ def test_a_fingerprint_knows_what_the_config_does_with_the_weights(place, field,
 def test_windows_of_a_stretch_are_decoded_from_near_its_start(place, tmp_path, monkeypatch):
     file = write_stamped(tmp_path / "long.mp4", np.zeros((200, 32, 32, 3), np.uint8), fps=20, gop=10, b_frames=0)
     embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
-    entries, decode_from = [], _PyAV._decode_from
-    monkeypatch.setattr(_PyAV, "_decode_from", lambda self, entry: entries.append(entry) or decode_from(self, entry))
+    entries, decode_from = [], PyAVDecoder.decode_from
+    monkeypatch.setattr(
+        PyAVDecoder, "decode_from", lambda self, entry: entries.append(entry) or decode_from(self, entry)
+    )
     found = embedder(Sample("long.mp4", file, start=8.0, end=9.0), per="window", window=0.5, hop=0.5)
     assert found.starts.tolist() == [8.0, 8.5]
     assert entries[-1] >= 150

@@ -17,7 +17,7 @@ from PIL import Image
 from support import shared_dir
 from videomae.data.copies import FAST_TO_DECODE
 from videomae.errors import VideoError
-from videomae.video import reader as reader_module
+from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.reader import VideoReader, read_video_pyav
 from videos import decode_in_sequence, moving_square, write_video
 
@@ -81,10 +81,8 @@ def video(tmp_path: Path) -> Path:
 def counted_decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose stamps were given up."""
     names = []
-    count = reader_module._PyAV._index_by_decoding
-    monkeypatch.setattr(
-        reader_module._PyAV, "_index_by_decoding", lambda video: (names.append(video.name), count(video))[1]
-    )
+    count = PyAVDecoder.count_by_decoding
+    monkeypatch.setattr(PyAVDecoder, "count_by_decoding", lambda video: (names.append(video.name), count(video))[1])
     return names
 
 
@@ -119,58 +117,6 @@ def test_frames_are_those_of_a_plain_decode(name, tmp_path, counted_decodings):
         check_every_way_to_read(again, expected)
         np.testing.assert_array_equal(again.times, reader.times)
         assert (again.fps, again.duration) == (reader.fps, reader.duration)
-
-
-@pytest.fixture
-def indexed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files whose packets were read; nothing is remembered yet."""
-    names = []
-    read = reader_module._PyAV._index_packets
-    monkeypatch.setattr(reader_module, "_INDICES", reader_module._Indices(max_frames=150))
-    monkeypatch.setattr(reader_module._PyAV, "_index_packets", lambda video: (names.append(video.name), read(video))[1])
-    return names
-
-
-def test_packets_of_a_file_are_read_once_until_it_changes(video, indexed):
-    for _ in range(3):
-        VideoReader(video).close()
-    assert len(indexed) == 1
-    write_video(video, moving_square(40, seed=1), b_frames=3)
-    with VideoReader(video) as reader:
-        np.testing.assert_array_equal(reader.frames_at(range(40)), decode_in_sequence(video)[0])
-    assert len(indexed) == 2
-
-
-def test_a_file_that_is_replaced_while_it_is_opened_is_not_remembered(video, tmp_path, indexed, monkeypatch):
-    other = write_video(tmp_path / "other.mp4", moving_square(), options=FAST_TO_DECODE)
-    read = reader_module._PyAV._index_packets
-    with monkeypatch.context() as patch:
-        patch.setattr(reader_module._PyAV, "_index_packets", lambda v: (read(v), os.replace(other, video))[0])
-        VideoReader(video, peek=False).close()
-    with VideoReader(video) as reader:
-        np.testing.assert_array_equal(reader.frames_at(range(60)), decode_in_sequence(video)[0])
-    assert indexed == [str(video)] * 2
-
-
-def test_an_index_of_another_file_is_not_believed(video, tmp_path, indexed):
-    other = write_video(tmp_path / "other.mp4", moving_square(seed=1), options=FAST_TO_DECODE)
-    VideoReader(video).close()
-    kept = reader_module._INDICES.get(reader_module._state_of(str(video)))
-    reader_module._INDICES.put(reader_module._state_of(str(other)), kept)
-    with VideoReader(other) as reader:
-        np.testing.assert_array_equal(reader.frames_at(range(60)), decode_in_sequence(other)[0])
-    assert indexed == [str(video), str(other)]
-
-
-def test_what_is_remembered_of_files_is_bounded(tmp_path, indexed):
-    files = [write_video(tmp_path / f"{number}.mp4", moving_square(60)) for number in range(3)]
-    for file in (files[0], files[1], files[0], files[2], files[0], files[1]):  # two of them fit in
-        VideoReader(file).close()
-    assert indexed == [str(files[number]) for number in (0, 1, 2, 1)]
-    long = write_video(tmp_path / "long.mp4", moving_square(160))  # does not fit in, and drives nothing out
-    for file in (long, files[1]):
-        VideoReader(file).close()
-    assert indexed[4:] == [str(long)]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -530,17 +476,6 @@ def test_iteration_holds_one_frame_at_a_time(tmp_path):
     assert peak < 4 * frame_bytes
 
 
-def test_a_late_clip_does_not_decode_from_the_start(tmp_path):
-    path = write_video(tmp_path / "video.mp4", moving_square(400), gop=20, b_frames=3)
-    with VideoReader(path, threads=1) as reader:
-        walked = []
-        walk = reader._backend._decode_from
-        reader._backend._decode_from = lambda entry: (walked.append(pair[0]) or pair for pair in walk(entry))
-        reader.frames_at(range(370, 386))
-    assert min(walked) >= 350
-    assert len(walked) <= 36
-
-
 def test_importing_the_reader_needs_no_torch():
     code = "import sys, videomae.video.reader; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -601,23 +536,3 @@ def test_reading_here_and_there_loses_no_memory(tmp_path):
     read(200)
     lost = memory_in_use() - before
     assert lost < 100_000  # 150 bytes of each seek would be 480,000
-
-
-@pytest.mark.parametrize("options", [{}, {"b-pyramid": "none", "bf": "3", "b_strategy": "0"}, FAST_TO_DECODE])
-def test_frames_that_nobody_needs_are_left_out_and_the_others_stay_exact(tmp_path, options):
-    video = write_video(
-        tmp_path / "b.mp4", moving_square(120, 64, 96), codec="libx264", gop=30, b_frames=3, options=options
-    )
-    expected, _ = decode_in_sequence(video)
-    rng = np.random.default_rng(0)
-    left_out = 0
-    with VideoReader(video, threads=1) as reader:
-        for _ in range(60):
-            indices = rng.integers(0, 60) + int(rng.integers(1, 5)) * np.arange(15)
-            assert np.array_equal(reader.frames_at(indices), expected[indices])
-            left_out += len(reader._backend._left_out)
-            some = rng.integers(0, 120, 5)
-            assert np.array_equal(reader.frames_at(some), expected[some])
-        assert reader._backend._is_trusted
-        assert np.array_equal(np.stack([frame for _, frame in reader]), expected)
-    assert left_out > 60

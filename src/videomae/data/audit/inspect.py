@@ -32,7 +32,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.reader import VideoReader, moving_pictures
+from videomae.video.backends.pyav import moving_pictures
+from videomae.video.reader import VideoReader
 
 # All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
 # average over so many pixels that noise and compression all but vanish. For motion, cells are twice as large.

@@ -9,29 +9,26 @@ Needs the package torchcodec and, unlike PyAV, FFmpeg's shared libraries on the 
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-
-if TYPE_CHECKING:
-    from videomae.video.reader import Look, _PyAV
+from videomae.video.backends.orientation import FrameFormat
+from videomae.video.backends.pyav import PyAVDecoder
 
 CHUNK = 64  # frames decoded by one call, and held in memory
 SAME_TIME = 1e-3  # seconds
 
 
-class TorchCodec:
+class TorchCodecDecoder:
     """One video stream, decoded by torchcodec, with what `VideoReader` asks of a back end."""
 
-    has_look = True
-
-    def __init__(self, facts: "_PyAV", source: Any, *, threads: int) -> None:
-        self.name, self.codec, self._look = facts.name, facts.codec, facts.look()
+    def __init__(self, facts: PyAVDecoder, source: Any, *, threads: int) -> None:
+        self.name, self.codec, self._frame_format = facts.name, facts.codec, facts.frame_format()
         self.times, self.last_duration, self.stated_rate = facts.times, facts.last_duration, facts.stated_rate
-        decoder = _decoder_class()
+        decoder = decoder_class()
         try:
             self._decoder: Any = decoder(source, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="exact")
         except (RuntimeError, ValueError) as error:
@@ -42,10 +39,8 @@ class TorchCodec:
     @classmethod
     def open(cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool) -> Self:
         """Open a file; arguments and errors as for the back end ``pyav``."""
-        from videomae.video.reader import _PyAV  # which knows this class by name
-
-        facts = _PyAV.open(path, threads=threads, truncate=truncate)
-        facts.look()
+        facts = PyAVDecoder.open(path, threads=threads, truncate=truncate)
+        facts.frame_format()
         facts.close()
         if not isinstance(path, str | os.PathLike):
             path.seek(0)
@@ -64,23 +59,29 @@ class TorchCodec:
                 ) from error
             frames = batch.data.numpy()
             is_other = np.abs(batch.pts_seconds.numpy() - self.times[chunk]) > SAME_TIME
-            if is_other.any() or frames.shape[1:] != (self._look.height, self._look.width, 3):
+            if is_other.any() or frames.shape[1:] != (self._frame_format.height, self._frame_format.width, 3):
                 raise VideoError(
                     f"{self.name} must give the same frames with torchcodec as with PyAV, but does not from frame "
                     f"{chunk[int(is_other.argmax())]} on. Use backend='pyav' for this file."
                 )
             yield from frames
 
-    def look(self) -> "Look":
-        """Return what frames look like."""
-        return self._look
+    @property
+    def has_frame_format(self) -> bool:
+        """Always: it is learned when the file is opened."""
+        return True
+
+    def frame_format(self) -> FrameFormat:
+        """Return the format of the frames."""
+        return self._frame_format
 
     def close(self) -> None:
         """Release the file."""
         self._decoder = None
 
 
-def _decoder_class() -> Any:
+def decoder_class() -> Any:
+    """Return torchcodec's decoder, or raise an ImportError that says what is missing."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError) as error:

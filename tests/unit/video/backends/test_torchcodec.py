@@ -8,12 +8,12 @@ import pytest
 
 from support import shared_dir
 from videomae.errors import VideoError
-from videomae.video.backends.torchcodec import _decoder_class
+from videomae.video.backends.torchcodec import decoder_class
 from videomae.video.reader import VideoReader
 from videos import moving_square, write_video
 
 try:
-    _decoder_class()
+    decoder_class()
     reason = ""
 except ImportError as error:
     reason = str(error)

@@ -1,0 +1,347 @@
+"""The back end ``pyav`` of `VideoReader`: FFmpeg's decoders by way of PyAV.
+
+H height · W width · N frames in the file · rank: the number of a frame in presentation order
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
+from typing import Any, BinaryIO, Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from videomae.errors import VideoError
+from videomae.video.backends.orientation import FrameFormat, format_of, upright
+from videomae.video.backends.packets import INDICES, FileState, codec_of, header_of, index_packets, state_of
+
+COVER = av.stream.Disposition.attached_pic
+
+# Skipping more frames than this by a seek is faster than decoding them; to seek at every frame would idle threads.
+WORTH_A_SEEK = 2
+
+
+class PyAVDecoder:
+    """One video stream, decoded by PyAV (FFmpeg).
+
+    Shown packets sorted by stamp are the frames in presentation order, if every such packet gives one frame and the
+    stamps are those of showing. `index_packets` finds the files where this visibly fails. Where it fails otherwise,
+    `decode_from` finds out on the way to a frame, as it compares the stamps that come out with those expected. In both
+    cases `count_by_decoding` counts the frames, and every read decodes from the first packet.
+
+    Attributes:
+        times: seconds of each frame, (N,) float64.
+        last_duration: seconds the last frame is shown, or None if the file does not say.
+        stated_rate: frames per second by the header.
+        codec: as in `VideoReader`.
+        is_trusted: whether all packets' stamps are taken for those of the frames that come out.
+        left_out: ranks of the frames that were not decoded on the way from the last key frame.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        name: str,
+        *,
+        source: str | BinaryIO | None = None,
+        state: FileState | None = None,
+        threads: int | None = None,
+        truncate: bool = False,
+    ) -> None:
+        self.name = name
+        self._state = state  # of the file, from before it was opened
+        self._container, self._source, self._threads, self._truncate = container, source, threads, truncate
+        self._reformatter = VideoReformatter()
+        self._packets: Any = None  # the generator that gives packets now
+        self._walk: Iterator[tuple[int, VideoFrame]]
+        self._position: int
+        self._forget_position()
+        self._skippable: dict[int | None, int] = {}  # stamps and ranks of those that need not be decoded now
+        self.left_out: set[int] = set()
+        self.is_trusted = True
+        self._frame_format: FrameFormat | None = None  # learned from the first frame decoded
+        try:
+            self._prepare()
+        except BaseException:
+            if source is not None:
+                self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool) -> Self:
+        """Open a file, or say in a sentence why it is not a video that can be read."""
+        source = os.fspath(path) if isinstance(path, os.PathLike) else path
+        name = source if isinstance(source, str) else repr(source)
+        state = state_of(source)
+        container = _open_container(source, name)
+        return cls(container, name, source=source, state=state, threads=threads, truncate=truncate)
+
+    def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
+        ranks = list(ranks)
+        self._plan(ranks)
+        for rank in ranks:
+            frame = self.frame_at(rank)
+            size, frame_format = (frame.width, frame.height), self.frame_format()
+            if size != frame_format.stored_size:
+                raise VideoError(
+                    f"{self.name} changes from {frame_format.stored_size} to {size} pixels at frame {rank}: all frames "
+                    "must be of one size. Re-encode it to one size."
+                )
+            # One scaling thread: to start more takes longer than to convert a frame.
+            plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+            image = np.ndarray((size[1], size[0], 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
+            yield upright(image, frame_format.orientation)
+
+    @property
+    def has_frame_format(self) -> bool:
+        """Whether a frame was decoded, so that `frame_format` needs none."""
+        return self._frame_format is not None
+
+    def frame_format(self) -> FrameFormat:
+        """Return the format of the frames, learned from the first one decoded."""
+        if self._frame_format is None:
+            self.frame_at(0)
+        assert self._frame_format is not None
+        return self._frame_format
+
+    def close(self) -> None:
+        """Release the file."""
+        self.end_reading()
+        self._container.close()
+
+    def end_reading(self) -> None:
+        """Release all but the container."""
+        self._forget_position()
+        self._end_packets()
+
+    def _prepare(self) -> None:
+        self._stream = self._choose_stream()
+        self.codec = codec_of(self._stream)
+        self.stated_rate = float(self._stream.average_rate or self._stream.guessed_rate or 1)
+
+        self._learn_index()
+        if self._truncate or not self.is_trusted:
+            self.count_by_decoding()
+
+    def _choose_stream(self) -> VideoStream:
+        container = self._container
+        kind = container.format.name
+        if kind in ("image2", "tty") or kind.endswith("_pipe"):
+            raise VideoError(f"{self.name} is a picture or a text ({kind}), not a video. Leave it out.")
+        streams = moving_pictures(container)
+        if not streams:
+            found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise VideoError(f"{self.name} must hold a video stream, but holds {found} ({kind}). Leave it out.")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoError(f"{self.name} is of a codec that this FFmpeg cannot decode. Re-encode it, e.g. to H.264.")
+        if self._threads is not None:
+            # Frame threads are faster, but patch damaged frames in another way than PyAV does by default.
+            stream.thread_type = "AUTO" if self.is_trusted else "SLICE"
+            stream.codec_context.thread_count = self._threads
+        return stream
+
+    # ---- which packet is which frame
+
+    def _learn_index(self) -> None:
+        """Learn the frames' stamps and the key frames, from the packets or from what they were when last read."""
+        index = INDICES.get(self._state)
+        if index is None or index.header != header_of(self._stream):
+            self._first_packet, index = index_packets(self._demux(), self._stream, name=self.name)
+            if index is None:
+                self.is_trusted = False
+                return
+            # A file that was replaced since would be known by a wrong index from now on.
+            if self._state is not None and self._state == state_of(self._source):
+                INDICES.put(self._state, index)
+        self._index, self._first_packet = index, index.first_packet
+        self.times = self._seconds(index.stamps)
+        self.last_duration = float(self._seconds([index.last_duration])[0]) if index.last_duration else None
+
+    def count_by_decoding(self) -> None:
+        """Count the frames by decoding all of them; their stamps are kept if all come out as expected."""
+        was_trusted = self.is_trusted
+        decoded: list[int | None] = []
+        try:
+            decoded.extend(frame.pts for _, frame in self.decode_from(0))
+        except av.FFmpegError as error:
+            if not self._truncate or not decoded:
+                raise self._damaged(len(decoded), error) from error
+        self._forget_position()
+        if was_trusted and not self.is_trusted:
+            return self.count_by_decoding()
+        if not decoded:
+            raise VideoError(f"{self.name} must hold at least one frame, but none decodes. Copy or download it again.")
+        stamps = sorted(stamp for stamp in decoded if stamp is not None)
+        is_stamped = len(stamps) == len(decoded)
+        self.times = self._seconds(stamps) if is_stamped else np.arange(len(decoded)) / self.stated_rate
+        self.last_duration = None
+        return None
+
+    def _seconds(self, stamps: Sequence[int]) -> NDArray[np.float64]:
+        time_base = self._stream.time_base or Fraction(1)  # every demuxer sets one
+        return np.asarray(stamps, np.float64) * time_base.numerator / time_base.denominator
+
+    def _entry(self, rank: int) -> int:
+        """Return the rank of the nearest key frame from which this frame can be decoded."""
+        return self._index.entry(rank) if self.is_trusted else 0
+
+    # ---- decoding
+
+    def _plan(self, ranks: Sequence[int]) -> None:
+        """Choose the frames that need not be decoded: those that nobody asks for and no other frame refers to."""
+        if not ranks or not self.is_trusted:
+            return
+        self._skippable = self._index.skippable(ranks)
+        if any(rank >= ranks[0] for rank in self.left_out):
+            self._forget_position()
+
+    def _is_left_out(self, packet: Packet) -> bool:
+        rank = self._skippable.get(packet.pts) if self.is_trusted else None
+        if rank is None:
+            return False
+        self.left_out.add(rank)
+        return True
+
+    def frame_at(self, rank: int) -> VideoFrame:
+        """Return a decoded frame."""
+        was_trusted = self.is_trusted
+        frame = self._advance(rank)
+        if frame is None and was_trusted:
+            self.is_trusted = False
+            self.count_by_decoding()
+            frame = self._advance(rank) if rank < len(self.times) else None
+        if frame is None:
+            raise VideoError(
+                f"{self.name} has no frame {rank}: more packets than frames, of which only {len(self.times)} decode. "
+                "Take indices below len(reader)."
+            )
+        return frame
+
+    def _advance(self, rank: int) -> VideoFrame | None:
+        """Decode up to a frame, from where the decoder stands or from a key frame, whichever is nearer.
+
+        None means that the frame did not come where its stamp promised it.
+        """
+        entry = self._entry(rank)
+        if not self._position < rank or entry > self._position + WORTH_A_SEEK:
+            self._walk = self.decode_from(entry)
+        try:
+            for position, frame in self._walk:
+                self._position = position
+                if position == rank:
+                    return frame
+        except av.FFmpegError as error:
+            after = max(entry, self._position + 1) if self._position < rank else entry
+            self._forget_position()
+            raise self._damaged(after, error) from error
+        self._forget_position()
+        return None
+
+    def decode_from(self, entry: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield (rank, frame) from a key frame on; where a frame is not the one expected, distrust all stamps and stop.
+
+        A damaged frame is not expected either: FFmpeg patches it with what was decoded before.
+        """
+        rank = entry
+        self.left_out.clear()
+        for packet in self._packets_from(entry):
+            if self._is_left_out(packet):
+                continue
+            for frame in packet.decode():
+                if self._frame_format is None:
+                    self._frame_format = format_of(frame)
+                if self.is_trusted:
+                    while rank in self.left_out:
+                        rank += 1
+                    if rank == entry and frame.pts is not None and frame.pts < self._index.stamps[entry]:
+                        continue
+                    is_expected = rank < len(self._index.stamps) and frame.pts == self._index.stamps[rank]
+                    is_false_key = 0 < rank == entry and not frame.key_frame
+                    if not is_expected or frame.is_corrupt or is_false_key:
+                        self.is_trusted = False
+                        return
+                yield rank, frame
+                rank += 1
+
+    def _packets_from(self, entry: int) -> Iterator[Packet]:
+        """Go to a key frame, or to one before it."""
+        if entry == 0:
+            return self._packets_from_start()
+        for stamp in self._index.seek_stamps(entry):
+            with suppress(av.FFmpegError):
+                self._container.seek(stamp, stream=self._stream)
+                packets = self._demux()
+                first = next(packets)
+                if first.is_keyframe and self._index.is_at_or_before(first.pts, entry):
+                    return chain([first], packets)
+        return self._packets_from_start()
+
+    def _packets_from_start(self) -> Iterator[Packet]:
+        """Go back to the first packet, and make sure that it is the first."""
+        if self.is_trusted or self._source is None:
+            with suppress(av.FFmpegError):  # some cannot be sought in, e.g. a bare H.264 stream
+                self._container.seek(min(self._first_packet[0] or 0, 0), stream=self._stream)
+                packets = self._demux()
+                first = next(packets)
+                if (first.pts, first.size) == self._first_packet:
+                    return chain([first], packets)
+        if self._source is None:
+            raise VideoError(f"{self.name} cannot go back to its start. Use VideoReader(path) instead of a container.")
+        self._end_packets()
+        self._container.close()
+        if not isinstance(self._source, str):
+            self._source.seek(0)
+        self._container = _open_container(self._source, self.name)
+        self._stream = self._choose_stream()
+        return self._demux()
+
+    def _demux(self) -> Iterator[Packet]:
+        """Yield the packets from where the container stands, in place of those that were yielded before."""
+        self._end_packets()
+        packets = self._packets = self._container.demux(self._stream)
+        return packets
+
+    def _end_packets(self) -> None:
+        """End the generator of packets: PyAV's loses memory for good where it is only dropped half-way."""
+        if self._packets is not None:
+            self._packets.close()
+
+    def _forget_position(self) -> None:
+        self._walk = iter(())
+        self._position = sys.maxsize  # rank of the last frame decoded; no frame lies after this one
+
+    def _damaged(self, frames: int, error: av.FFmpegError) -> VideoError:
+        found = f"is damaged at frame {frames} ({error.strerror})"
+        return VideoError(
+            f"{self.name} {found}: every frame on the way to the one asked for must decode. "
+            "Copy or download it again, or keep what comes before the damage with on_error='truncate'."
+        )
+
+
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams, without the cover picture of a sound file, which is stored as one."""
+    return [stream for stream in container.streams.video if not stream.disposition & COVER]
+
+
+def _open_container(source: str | BinaryIO, name: str) -> InputContainer:
+    try:
+        return av.open(source, mode="r", metadata_errors="replace")  # titles of old files are often not UTF-8
+    except FileNotFoundError as error:
+        raise VideoError(f"{name} must be an existing file, but there is none. Check the path.") from error
+    except IsADirectoryError as error:
+        raise VideoError(f"{name} must be a video file, but is a folder. Name the files in it.") from error
+    except (av.FFmpegError, OSError) as error:
+        is_empty = isinstance(source, str) and os.path.exists(source) and os.path.getsize(source) == 0
+        found = "is empty (0 bytes)" if is_empty else f"is not one that FFmpeg can open ({error.strerror})"
+        raise VideoError(f"{name} must be a video file, but {found}. Copy or download it again.") from error
