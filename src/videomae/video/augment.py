@@ -118,7 +118,7 @@ def normalize(
     """
     if pixel_values.dtype != torch.uint8:
         raise ValueError(
-            f"normalize takes uint8 pixels, 0 to 255, got {pixel_values.dtype}. Are they normalised already?"
+            f"normalize takes uint8 pixels, 0 to 255, got {pixel_values.dtype}. Leave out what is normalised already."
         )
     if out is not None and (out.shape, out.dtype) != (pixel_values.shape, torch.float32):
         raise ValueError(
@@ -166,7 +166,7 @@ class MultiScaleCrop(v2.Transform):
 
     Args:
         size: height and width of the result, pixels.
-        scales: crop sizes as shares of the short side, from large to small.
+        scales: crop sizes as fractions of the short side, from large to small.
     """
 
     PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
@@ -251,7 +251,7 @@ class RandAugment(v2.Transform):
 def _affine(
     clip: Tensor, *, angle: float = 0.0, shift: Sequence[float] = (0, 0), shear: Sequence[float] = (0, 0)
 ) -> Tensor:
-    """Turn by degrees about the centre, shift by shares of the frame, or shear by slopes from the corner."""
+    """Turn by degrees about the centre, shift by fractions of the frame, or shear by slopes from the corner."""
     height, width = clip.shape[-2:]
     return F.affine(
         clip,

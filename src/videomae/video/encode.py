@@ -71,7 +71,8 @@ class VideoWriter:
         """
         if (tick is None) != (self._clock is None):
             raise ValueError(
-                f"a frame has a tick exactly where the file has a clock, got {tick} and {self._clock}. Give both, or neither."
+                f"frames need ticks exactly where the file has a clock, got tick {tick} and clock {self._clock}. "
+                "Give both, or neither."
             )
         height, width = self._stream.height, self._stream.width
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(width, height, "yuv420p")

@@ -7,7 +7,6 @@ B clips · T frames · C channels · H height and W width in pixels
 import dataclasses
 import functools
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -18,6 +17,7 @@ from videomae.config import nearest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import fetch_file, find_file, read_json, split_hub_options
+from videomae.video.frames import as_tensor, center_crop, from_pil, is_array, is_pil, on_white, resize
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class BatchFeature(dict[str, Any]):
 
     def __getattr__(self, name: str) -> Any:
         if name not in self:
-            raise AttributeError(f"there is no {name!r} here, only {', '.join(self)}")
+            raise AttributeError(f"there is no {name!r} here, only {', '.join(self)}.")
         return self[name]
 
     def to(self, device: "str | torch.device | torch.dtype | None" = None, dtype: "torch.dtype | None" = None) -> Self:
@@ -115,7 +115,7 @@ class VideoMAEImageProcessor:
     def __new__(cls, **options: Any) -> Self:
         """Refuse unknown options before the dataclass does, to suggest the right name."""
         for name in options.keys() - cls._defaults():
-            raise TypeError(f"{cls.__name__} has no option {name!r}{nearest(name, cls._defaults())}")
+            raise TypeError(f"{cls.__name__} has no option {name!r}{nearest(name, cls._defaults())}.")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -123,22 +123,24 @@ class VideoMAEImageProcessor:
             if getattr(self, name) is None:
                 setattr(self, name, default)
             elif name.startswith("do_") and not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         self.size = _as_size("size", self.size, ("shortest_edge",))
         self.crop_size = _as_size("crop_size", self.crop_size, ("height", "width"))
         self.image_mean = _as_statistic("image_mean", self.image_mean)
         self.image_std = _as_statistic("image_std", self.image_std)
         self.resample = _RESAMPLE.get(self.resample, -1) if isinstance(self.resample, str) else int(self.resample)
         if self.resample not in _INTERPOLATION:
-            raise ValueError(f"resample must be one of {', '.join(_RESAMPLE)}, or PIL's number for it (0 to 3)")
+            raise ValueError(f"resample must be one of {', '.join(_RESAMPLE)}, or PIL's number for it (0 to 3).")
         lengths = {len(value) for value in (self.image_mean, self.image_std) if isinstance(value, tuple)}
         if len(lengths) > 1:
-            raise ValueError(f"image_mean and image_std differ in length: {self.image_mean} and {self.image_std}")
+            raise ValueError(
+                f"image_mean and image_std must not differ in length, got {self.image_mean} and {self.image_std}."
+            )
         if not self.rescale_factor > 0:
-            raise ValueError(f"rescale_factor must be positive, got {self.rescale_factor!r}")
+            raise ValueError(f"rescale_factor must be positive, got {self.rescale_factor!r}.")
         for name in ("input_data_format", "data_format"):
             if getattr(self, name) not in (None, *_LAYOUTS):
-                raise ValueError(f"{name} must be one of {', '.join(_LAYOUTS)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(_LAYOUTS)}, got {getattr(self, name)!r}.")
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **options: Any) -> Self:
@@ -156,7 +158,7 @@ class VideoMAEImageProcessor:
         content = cls._read(path_or_id, hub_options)
         for found in (content.get(name) for name in _TYPE_FIELDS):
             if found is not None and not str(found).startswith("VideoMAE"):
-                raise CheckpointError(f"{str(path_or_id)!r} has a processor of type {found!r}, not one of VideoMAE")
+                raise CheckpointError(f"{str(path_or_id)!r} has a processor of type {found!r}, not one of VideoMAE.")
         return cls.from_dict(content, **overrides)
 
     @classmethod
@@ -211,7 +213,7 @@ class VideoMAEImageProcessor:
             ValueError: for frames of a type, number of channels, value or size that cannot be processed.
         """
         if return_tensors not in (None, "pt", "np"):
-            raise ValueError(f"return_tensors must be 'pt', 'np' or None, got {return_tensors!r}")
+            raise ValueError(f"return_tensors must be 'pt', 'np' or None, got {return_tensors!r}.")
         defaults = self._defaults()
         given = {name: value for name, value in options.items() if value is not None or defaults.get(name) is None}
         settings = dataclasses.replace(self, **given)
@@ -256,7 +258,7 @@ class VideoMAEImageProcessor:
             clips = [videos]
         elif self._is_frame(videos):
             clips = [[videos]]
-        elif isinstance(videos, list | tuple) or (_is_array(videos) and videos.ndim == 5):
+        elif isinstance(videos, list | tuple) or (is_array(videos) and videos.ndim == 5):
             clips = list(videos)
         else:
             raise TypeError(_NO_CLIP.format(_describe(videos)))
@@ -264,22 +266,22 @@ class VideoMAEImageProcessor:
             if not self._is_clip(clip):
                 raise TypeError(_NO_CLIP.format(_describe(clip)))
         if not clips or any(len(clip) == 0 for clip in clips):
-            raise ValueError("there is a clip without frames: leave it out, or look at how it was read")
+            raise ValueError("there is a clip without frames. Leave it out, or look at how it was read.")
         return clips
 
     def _is_clip(self, value: Any) -> bool:
         if isinstance(value, list | tuple):
             return all(map(self._is_frame, value))
-        if not _is_array(value) or value.ndim != 3:
-            return _is_array(value) and value.ndim == 4
+        if not is_array(value) or value.ndim != 3:
+            return is_array(value) and value.ndim == 4
         # On its own, (4, H, W) is rather four grey frames than a transparent one.
         axis = self._channel_axis(value.shape)
         guessed = self.input_data_format is None and value.shape[0] != (self._channels or 3)
         return axis is None or (axis == 0 and guessed)
 
     def _is_frame(self, value: Any) -> bool:
-        if not _is_array(value):
-            return _is_pil(value)
+        if not is_array(value):
+            return is_pil(value)
         return value.ndim == 2 or (value.ndim == 3 and self._channel_axis(value.shape) is not None)
 
     def _channel_axis(self, shape: Sequence[int]) -> int | None:
@@ -294,9 +296,9 @@ class VideoMAEImageProcessor:
 
     def _frame(self, frame: Any) -> "Tensor":
         """Return a frame as (C, H, W), a view where possible, with the channels that the model expects."""
-        if _is_pil(frame):
-            frame = _from_pil(frame, convert=self.do_convert_rgb is not False and self._channels in (3, None))
-        pixels = _as_tensor(frame)
+        if is_pil(frame):
+            frame = from_pil(frame, convert=self.do_convert_rgb is not False and self._channels in (3, None))
+        pixels = as_tensor(frame)
         if pixels.ndim == 2:
             pixels = pixels[None]
         elif pixels.ndim != 3 or (axis := self._channel_axis(pixels.shape)) is None:
@@ -311,12 +313,12 @@ class VideoMAEImageProcessor:
             return pixels
         convertible = expected == 3 and channels in (1, 4)
         if convertible and self.do_convert_rgb is not False:
-            return pixels.expand(3, -1, -1) if channels == 1 else _on_white(pixels)
+            return pixels.expand(3, -1, -1) if channels == 1 else on_white(pixels)
         if self.do_normalize:
             raise ValueError(
                 f"a frame has {channels} channels, but image_mean and image_std have {expected}"
-                f"{' and do_convert_rgb is False' if convertible else ''}: give both a value per channel"
-                f"{', or allow do_convert_rgb' if convertible else ''}"
+                f"{' and do_convert_rgb is False' if convertible else ''}. Give both a value per channel"
+                f"{', or allow do_convert_rgb' if convertible else ''}."
             )
         return pixels
 
@@ -357,7 +359,7 @@ class VideoMAEImageProcessor:
             shapes.add((height, width, channels) if self.data_format == "channels_last" else (channels, height, width))
         if len(shapes) > 1:
             raise ValueError(
-                f"the frames of a clip come out in different shapes, {sorted(shapes)}: crop or resize them"
+                f"the frames of a clip come out in different shapes, {sorted(shapes)}. Crop or resize them."
             )
         return shapes.pop()
 
@@ -376,8 +378,8 @@ class VideoMAEImageProcessor:
         return (int(short * height / width), short) if width <= height else (short, int(short * width / height))
 
     def _resize_and_crop(self, frame: "Tensor") -> "Tensor":
-        frame = _resize(frame, self._resized_size(*frame.shape[-2:]), _INTERPOLATION[cast(int, self.resample)])
-        return _center_crop(frame, *self._crop_height_width) if self.do_center_crop else frame
+        frame = resize(frame, self._resized_size(*frame.shape[-2:]), _INTERPOLATION[cast(int, self.resample)])
+        return center_crop(frame, *self._crop_height_width) if self.do_center_crop else frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -406,10 +408,13 @@ class VideoMAEVideoProcessor(VideoMAEImageProcessor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_frames is not None and self.fps is not None:
-            raise ValueError(f"give num_frames or fps, not both; got {self.num_frames} and {self.fps}")
+            raise ValueError(
+                f"num_frames and fps exclude each other, got {self.num_frames} and {self.fps}. "
+                "Give num_frames or fps, not both."
+            )
         for name, value in (("num_frames", self.num_frames), ("fps", self.fps)):
             if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+                raise ValueError(f"{name} must be positive, got {value}.")
 
     def preprocess(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
         """Do as ``VideoMAEImageProcessor.preprocess``, for the path of a video file or a list of paths as well.
@@ -443,55 +448,11 @@ class VideoMAEVideoProcessor(VideoMAEImageProcessor):
         number = self.num_frames
         if self.fps is not None:
             if fps is None:
-                raise ValueError(f"fps={self.fps} needs a video file, frames in memory have no rate: give num_frames")
+                raise ValueError(f"fps={self.fps} needs a video file, frames in memory have no rate. Give num_frames.")
             number = max(1, int(total / fps * self.fps))
         if number is None:
-            raise ValueError("do_sample_frames needs num_frames or fps")
+            raise ValueError("do_sample_frames needs num_frames or fps. Give one of them.")
         return [index * total // number for index in range(number)]
-
-
-def _resize(frame: "Tensor", size: tuple[int, int], interpolation: str) -> "Tensor":
-    """Resize (C, H, W) as torchvision does, which stays in 8 bits where that is fast."""
-    import torch
-
-    if tuple(frame.shape[-2:]) == size:
-        return frame
-    smooth = interpolation != "nearest-exact"
-    in_8_bits = frame.dtype == torch.uint8 and _resizes_in_8_bits(interpolation, frame.device.type)
-    if not in_8_bits:
-        pixels = frame[None].to(torch.float32 if frame.dtype == torch.uint8 else frame.dtype).contiguous()
-    elif frame.permute(1, 2, 0).is_contiguous():
-        # A batch of one counts as channels-last only with this stride; interpolating in that order is twice as fast.
-        pixels = frame.as_strided((1, *frame.shape), (frame.numel(), *frame.stride()))
-    else:
-        pixels = frame[None]
-    align = False if smooth else None
-    pixels = torch.nn.functional.interpolate(pixels, size, mode=interpolation, align_corners=align, antialias=smooth)
-    if frame.dtype == torch.uint8 and not in_8_bits:
-        pixels = pixels.clamp_(0, 255).round_().to(torch.uint8)
-    return pixels[0]
-
-
-def _resizes_in_8_bits(interpolation: str, device: str) -> bool:
-    """Say whether torchvision keeps 8-bit frames in 8 bits: not on a GPU, nor bilinearly on an old processor."""
-    import torch
-
-    if interpolation == "nearest-exact":
-        return True
-    fast = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
-    return device == "cpu" and (fast or interpolation != "bilinear")
-
-
-def _center_crop(frame: "Tensor", height: int, width: int) -> "Tensor":
-    """Cut the middle out of (C, H, W); where the frame is smaller, put a margin of zeros around it first."""
-    import torch
-
-    rows, columns = max(height - frame.shape[-2], 0), max(width - frame.shape[-1], 0)
-    if rows or columns:
-        margins = (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2)
-        frame = torch.nn.functional.pad(frame, margins)
-    top, left = (frame.shape[-2] - height) // 2, (frame.shape[-1] - width) // 2
-    return frame[:, top : top + height, left : left + width]
 
 
 _NO_CLIP = (
@@ -503,65 +464,7 @@ _NO_CLIP = (
 def _describe(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"a list of {', '.join(sorted({_describe(item) for item in value}))}"
-    return f"shape {tuple(value.shape)}" if _is_array(value) else type(value).__name__
-
-
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "ndim") and hasattr(value, "shape")
-
-
-def _is_pil(value: Any) -> bool:
-    return hasattr(value, "getbands")
-
-
-def _as_tensor(frame: Any) -> "Tensor":
-    """Return an array or tensor as a tensor, without a copy where possible, or say why it is no frame."""
-    import torch
-
-    if isinstance(frame, np.ndarray):
-        if frame.dtype != np.uint8 and frame.dtype.kind != "f":
-            raise ValueError(_WRONG_TYPE.format(frame.dtype))
-        # A tensor cannot be read-only, nor run backwards as a frame[:, ::-1] does.
-        backwards = any(stride < 0 for stride in frame.strides)
-        pixels = torch.from_numpy(frame.copy() if backwards or not frame.flags.writeable else frame)
-    elif isinstance(frame, torch.Tensor):
-        pixels = frame.detach()
-    else:
-        raise TypeError(f"a frame is a PIL image, an array or a tensor, got {type(frame).__name__}")
-    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
-        raise ValueError(_WRONG_TYPE.format(pixels.dtype))
-    if pixels.numel() == 0:
-        raise ValueError(f"a frame of shape {tuple(pixels.shape)} has no pixels")
-    return pixels.float() if pixels.dtype in (torch.float16, torch.bfloat16) else pixels
-
-
-_WRONG_TYPE = "frames must be uint8 in 0-255, or float in 0-255 or 0-1, got {}: convert them to one of these"
-
-
-def _from_pil(image: Any, convert: bool) -> np.ndarray:
-    """Return a PIL image as (H, W, C) or, if it is grey, (H, W), in 8 bits."""
-    transparent = "A" in image.getbands() or "transparency" in image.info
-    if image.mode in ("RGB", "L", "RGBA") and not (convert and transparent):
-        return np.array(image)
-    if image.mode[0] in "IF" or not convert:
-        reason = "has more than 8 bits" if image.mode[0] in "IF" else "has to be converted, which is switched off"
-        raise ValueError(f"a PIL image of mode {image.mode!r} {reason}: convert it to RGB or L (8 bits) first")
-    if not transparent:
-        return np.array(image.convert("RGB"))
-    from PIL import Image
-
-    white = Image.new("RGBA", image.size, "white")
-    return np.array(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
-
-
-def _on_white(pixels: "Tensor") -> "Tensor":
-    """Lay (4, H, W), whose last channel is opacity, on white."""
-    import torch
-
-    white = 255.0 if pixels.dtype == torch.uint8 or pixels.max() > 1 else 1.0
-    opacity = pixels[3:] / white
-    colours = pixels[:3] * opacity + white * (1 - opacity)
-    return colours.round_().to(torch.uint8) if pixels.dtype == torch.uint8 else colours
+    return f"shape {tuple(value.shape)}" if is_array(value) else type(value).__name__
 
 
 def _are_scaled(frames: "list[Tensor]") -> bool:
@@ -570,10 +473,10 @@ def _are_scaled(frames: "list[Tensor]") -> bool:
     if not floats:
         return False
     if len(floats) < len(frames):
-        raise ValueError("some frames are uint8 and some float: convert them to one type")
+        raise ValueError("some frames are uint8 and some float. Convert them to one type.")
     extremes = [extreme.item() for frame in floats for extreme in frame.aminmax()]
     if not np.isfinite(extremes).all():
-        raise ValueError("a frame holds values that are not finite (NaN or infinity): look at how it was made")
+        raise ValueError("a frame holds values that are not finite (NaN or infinity). Look at how it was made.")
     return min(extremes) >= 0 and max(extremes) <= 1
 
 
@@ -586,7 +489,7 @@ def _as_size(name: str, size: Any, number_means: tuple[str, ...]) -> dict[str, i
     forms = {("height", "width"), number_means}
     if not isinstance(size, Mapping) or tuple(sorted(size)) not in forms or any(not edge > 0 for edge in size.values()):
         shown = " or ".join(str(dict.fromkeys(form, "pixels")) for form in sorted(forms))
-        raise ValueError(f"{name} must be a number, (height, width), or {shown}, all positive; got {size!r}")
+        raise ValueError(f"{name} must be a number, (height, width), or {shown}, all positive, got {size!r}.")
     return {edge: int(pixels) for edge, pixels in size.items()}
 
 
@@ -595,5 +498,5 @@ def _as_statistic(name: str, value: Any) -> float | tuple[float, ...]:
     array = np.asarray(value, dtype=np.float64)
     if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all() or (name == "image_std" and not array.all()):
         rule = "a number or one per channel, finite" + (" and not 0" if name == "image_std" else "")
-        raise ValueError(f"{name} must be {rule}; got {value!r}")
+        raise ValueError(f"{name} must be {rule}, got {value!r}.")
     return tuple(array.tolist()) if array.ndim else float(array)

@@ -62,11 +62,11 @@ def stream_frames(source: str | os.PathLike[str]) -> Iterator[tuple[float, Frame
                 yield clock(frame.time), np.ascontiguousarray(upright(image, orientation_of(frame)[1]))
     except av.error.ExitError as error:
         raise VideoError(
-            f"{text} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Is the address "
-            "right, and does it send?"
+            f"{text} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Check the "
+            "address, and that it sends."
         ) from error
     except av.FFmpegError as error:
-        raise VideoError(f"cannot read {text}: {error.strerror}. Is the address right, and does it send?") from error
+        raise VideoError(f"cannot read {text}: {error.strerror}. Check the address, and that it sends.") from error
 
 
 class _Clock:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from videomae.errors import VideoError
+from videomae.errors import MissingPackageError, VideoError
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
 
@@ -81,11 +81,11 @@ class TorchCodecDecoder:
 
 
 def decoder_class() -> Any:
-    """Return torchcodec's decoder, or raise an ImportError that says what is missing."""
+    """Return torchcodec's decoder, or raise a MissingPackageError that says what to install."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, RuntimeError, OSError) as error:
-        raise ImportError(
+        raise MissingPackageError(
             "the back end 'torchcodec' needs the package torchcodec (pip install 'videomae[torchcodec]') and FFmpeg's "
             f"shared libraries (of the system, or of conda); the default back end 'pyav' needs neither. {error}"
         ) from error
