@@ -6,7 +6,24 @@ import numpy as np
 import pytest
 
 from videomae.errors import VideoError
-from videomae.video.clips import read_ahead, slide, spread_crops
+from videomae.video.clips import read_ahead, read_clips, slide, spread_crops
+from videomae.video.sampling import ClipSampling
+from videos import decode_in_sequence, moving_square, write_video
+
+
+def test_clips_of_a_file_and_of_its_frames_in_memory_are_the_same(tmp_path):
+    file = write_video(tmp_path / "a.mp4", moving_square(40))
+    frames, _ = decode_in_sequence(file)
+    sampling, options = ClipSampling("dense", stride=2), {"clip_frames": 4, "num_clips": 3}
+    rows = sampling(40, video_fps=25, **options)
+    for video in (file, frames, list(frames)):
+        clips = read_clips(video, sampling, **options)
+        np.testing.assert_array_equal([np.stack(list(clip)) for clip in clips], frames[rows])
+
+
+def test_an_array_that_is_no_video_is_refused():
+    with pytest.raises(ValueError, match="an array of 4 axes"):
+        read_clips(np.zeros((4, 8, 8), np.uint8), ClipSampling(), clip_frames=2)
 
 
 @pytest.mark.parametrize(
