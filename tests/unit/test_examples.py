@@ -17,7 +17,7 @@ from videomae.data.manifest import read_manifest
 from videomae.inference.embed import embed
 from videomae.video.checkpoint_processor import make_processor
 from videomae.video.encode import write_video
-from videomae.video.synthetic import motion_video
+from videomae.video.synthetic import motion_video, write_motion_videos
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = {"image_size": 32, "num_frames": 8, "image_mean": (0.5,) * 3, "image_std": (0.2,) * 3}
@@ -56,6 +56,7 @@ def place(tmp_path_factory):
             write_video(place / "videos" / motion / f"{number:03}.mp4", motion_video(motion, rng=rng, size=32))
     shutil.copy(place / "videos" / "moving_up" / "000.mp4", place / "clip.mp4")
     shutil.copy(place / "clip.mp4", place / "eating_spaghetti.mp4")
+    write_motion_videos(place / "motions", per_class=2, size=48, num_frames=12)
     write_video(place / "long.mp4", motion_video("moving_up", rng=rng, size=32, num_frames=64))
     embed(read_manifest(place / "videos"), place / "index", place / "run" / "model", device="cpu")
     return place

@@ -65,6 +65,27 @@ def test_imports_go_down_only(module):
     assert {room(other) for other in IMPORTS[module]} - {room(module)} <= BELOW[room(module)]
 
 
+@pytest.mark.parametrize("module", [module for module in IMPORTS if room(module) == "commands"])
+def test_a_command_imports_no_command(module):
+    assert not {other for other in IMPORTS[module] if room(other) == "commands"} - {module}
+
+
+def test_files_import_each_other_in_no_circle():
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in done:
+            return
+        path.append(module)
+        for other in sorted(IMPORTS.get(module, ())):
+            visit(other)
+        done.add(path.pop())
+
+    for module in IMPORTS:
+        visit(module)
+
+
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [

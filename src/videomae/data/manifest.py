@@ -235,6 +235,10 @@ def read_manifest(
 
     Files are not opened: a video that is missing or broken shows when it is read, or in ``videomae check``.
 
+        >>> manifest = read_manifest("videos")
+        >>> len(manifest), manifest.classes, manifest.samples[0].path
+        (4, ('moving_down', 'moving_up'), 'moving_down/000.mp4')
+
     Args:
         path: the folder or the list.
         format: a name in `FORMATS`; "auto" tells them apart by their names and first line. A folder that holds a

@@ -169,7 +169,7 @@ def reading_seconds(videos: Manifest, settings: FinetuneSettings, config: VideoM
         else:
             times.append(time.perf_counter() - began)
     if not times:
-        raise DataError(f"none of {READ_VIDEOS} training videos can be read, such as: {refusal}")
+        raise DataError(f"none of {READ_VIDEOS} training videos can be read, such as: {refusal}.")
     return sum(times) / len(times) / max(settings.loader.workers(1), 1)
 
 
@@ -214,7 +214,7 @@ def pixel_statistics(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, 
         else:
             pixels.append((frames.mean(axis=(0, 1, 2)), (frames**2).mean(axis=(0, 1, 2))))
     if not pixels:
-        raise DataError(f"none of {SAMPLED_VIDEOS} training videos can be read, such as: {refusal}")
+        raise DataError(f"none of {SAMPLED_VIDEOS} training videos can be read, such as: {refusal}.")
     mean, square = np.mean(pixels, axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_DEVIATION)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

@@ -71,6 +71,15 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     Where it saves time, the model learns from small copies of the videos; it is tested on the videos as they are. The
     processes that make them are spawned: a script calls this below ``if __name__ == "__main__":``.
 
+        >>> from pathlib import Path
+        >>> from videomae.data.settings import DataSettings
+        >>> settings = TrainSettings(DataSettings(Path("motions")), out=Path("trained"), budget="5s", num_workers=0)
+        >>> settings.preset, settings.image_size, settings.num_frames = "nano", 48, 8
+        >>> settings.pretrain_epochs, settings.finetune_epochs, settings.batch_size = 0, 1, 4
+        >>> result = train(settings)
+        >>> result.evaluation.num_videos, result.report.name
+        (4, 'report.html')
+
     Args:
         settings: what to learn from, and how long.
         say: called with lines that tell what is going on.

@@ -264,7 +264,7 @@ class _Content:
         size = (frame.width, frame.height)
         stored = (self.reader.width, self.reader.height)
         if size != (stored[::-1] if self.reader.rotation in (90, 270) else stored):
-            raise VideoError(f"the size changes to {size[0]}x{size[1]} pixels")
+            raise VideoError(f"the size changes to {size[0]}x{size[1]} pixels.")
         stamp = math.nan if frame.pts is None else frame.pts
         self.is_ordered &= stamp > self.last_stamp
         self.last_stamp = stamp
@@ -435,7 +435,7 @@ def _start() -> "subprocess.Popen[bytes]":
 def _ask(process: "subprocess.Popen[bytes]", question: Any) -> Any:
     """Send a question and return the answer; None if the process has ended."""
     if process.stdin is None or process.stdout is None:
-        raise ValueError("the process must have pipes for its input and output")
+        raise ValueError("the process must have pipes for its input and output.")
     try:
         pickle.dump(question, process.stdin)
         process.stdin.flush()
