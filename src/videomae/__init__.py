@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from videomae.models.videomae import VideoMAEForPreTraining as VideoMAEForPreTraining
     from videomae.models.videomae import VideoMAEForVideoClassification as VideoMAEForVideoClassification
     from videomae.models.videomae import VideoMAEModel as VideoMAEModel
-    from videomae.pipeline.run import TrainSettings as TrainSettings
     from videomae.pipeline.run import train as train
+    from videomae.pipeline.settings import TrainSettings as TrainSettings
     from videomae.training.finetuning import FinetuneSettings as FinetuneSettings
     from videomae.training.finetuning import finetune as finetune
     from videomae.training.pretraining import PretrainSettings as PretrainSettings
@@ -118,10 +118,8 @@ _PUBLIC = {
         "VideoMAEForVideoClassification",
         "VideoMAEModel",
     ),
-    "videomae.pipeline.run": (
-        "TrainSettings",
-        "train",
-    ),
+    "videomae.pipeline.run": ("train",),
+    "videomae.pipeline.settings": ("TrainSettings",),
     "videomae.training.finetuning": (
         "FinetuneSettings",
         "finetune",
