@@ -87,7 +87,7 @@ def test_a_stream_over_http_gives_the_same(classifier, video):
 
 
 def test_an_address_that_answers_nothing_is_one_error(classifier):
-    with pytest.raises(VideoError, match="Is the address right"):
+    with pytest.raises(VideoError, match="Check the address, and that it sends"):
         read_timeline(classifier, "http://127.0.0.1:9/none.mp4")
 
 
