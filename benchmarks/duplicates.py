@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from videomae.data.audit.duplicates import MIN_SIMILARITY, near_duplicates
-from videomae.data.audit.inspect import inspect_videos
+from videomae.data.audit.pool import inspect_videos
 from videomae.data.manifest import read_manifest
 
 # Name: scale, share cut from the start and from the end, every n-th frame, codec, its quality.

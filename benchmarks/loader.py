@@ -35,9 +35,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae.data.copies import Encoding, prepare
+from videomae.data.copies import prepare
 from videomae.data.dataset import VideoDataset, build_loader
 from videomae.data.manifest import Sample
+from videomae.data.transcode import Encoding
 from videomae.video.augment import MultiScaleCrop, normalize, pretrain_augmentation
 from videomae.video.augment_settings import PretrainAugmentation
 from videomae.video.backends.pyav import PyAVDecoder

@@ -1,24 +1,14 @@
 """``videomae check``: look at every video of a data set and say what to do about it."""
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from videomae.console import progress_bar
-from videomae.data.audit.check import CheckReport, check
-from videomae.data.audit.findings import (
-    ERROR,
-    NOTE,
-    WARNING,
-)
+from videomae.console import output, print_json, progress_bar
+from videomae.data.audit.check import CheckReport, check, most_frequent
+from videomae.data.audit.findings import ERROR, NOTE, WARNING
 from videomae.data.settings import Data
 from videomae.options import Flag
-from videomae.plots.check_report import _top, write_check_report
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from videomae.plots.check_report import write_check_report
 
 
 @dataclasses.dataclass
@@ -52,35 +42,38 @@ class CheckSettings:
     """Seconds after which a file is given up."""
 
 
-# ------------------------------------------------------------------------------------------------ command line
-
-
 def main(settings: CheckSettings) -> int:
     """Check, print and write the report; the exit code is 1 if there are errors in the data."""
-    from rich.console import Console
-
-    options = dataclasses.asdict(settings)
-    source, out, as_json = (options.pop(name) for name in ("data", "out", "json"))
+    s = settings
     with progress_bar("looking at the videos") as progress:
-        report = check(source.pop("path"), progress=progress, **source, **options)
-    if out is not None:
-        write_check_report(report, out)
-    if as_json:
-        sys.stdout.write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
+        report = check(
+            s.data,
+            clip_frames=s.clip_frames,
+            stride=s.stride,
+            near_duplicates=s.near_duplicates,
+            workers=s.workers,
+            timeout=s.timeout,
+            progress=progress,
+        )
+    if s.out is not None:
+        write_check_report(report, s.out)
+    if s.json:
+        print_json(report.to_dict())
     else:
-        _print(report, Console(highlight=False))
-        if out is not None:
-            Console(highlight=False).print(f"written: {out / 'report.html'}", markup=False, soft_wrap=True)
+        _print(report)
+        if s.out is not None:
+            output().print(f"written: {s.out / 'report.html'}", markup=False)
     return 0 if report.is_sound else 1
 
 
 _COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
-def _print(report: CheckReport, console: "Console") -> None:
+def _print(report: CheckReport) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    console = output()
     summary, splits = report.summary, list(report.summary["splits"])
     table = Table("class", *splits, *(["all"] if len(splits) > 1 else []))
     for name, row in report.counts.items():
@@ -93,13 +86,13 @@ def _print(report: CheckReport, console: "Console") -> None:
         table.add_row(name.replace("_", " "), *(f"{value:.4g}" for value in values))
     console.print(table)
     for name in ("sizes", "rates", "codecs", "pixel_formats"):
-        rows = ", ".join(f"{value} ({count})" for value, count in _top(summary[name]))
+        rows = ", ".join(f"{value} ({count})" for value, count in most_frequent(summary[name]))
         console.print(f"{name.replace('_', ' ')}: {rows}", markup=False)
     hours, size = summary["seconds"] / 3600, summary["bytes"] / 1e6
     console.print(f"{summary['videos']} videos, {summary['unreadable']} unreadable, {hours:.2f} h, {size:.1f} MB\n")
 
     if not report.findings:
-        console.print("[green]nothing found to complain about[/green]")
+        console.print("[green]nothing found[/green]")
     for finding in report.findings:
         colour = _COLOURS[finding.severity]
         console.print(

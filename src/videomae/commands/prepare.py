@@ -2,19 +2,20 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import tyro
 
-from videomae.data.copies import SAMPLED_FILES, Encoding, Estimate, estimate, plan, run
+from videomae.console import progress_bar, say
+from videomae.data.copies import SAMPLED_FILES, Estimate, estimate, plan, run
 from videomae.data.settings import Data
+from videomae.data.transcode import Encoding
+from videomae.data.unreadable import UNREADABLE_NAME
 from videomae.errors import DataError
 from videomae.options import Flag
-
-# --------------------------------------------------------------------------------------------- command line
 
 
 @dataclasses.dataclass
@@ -43,52 +44,41 @@ class PrepareSettings:
 
 def main(settings: PrepareSettings) -> int:
     """Say what it will take, do it and report; the exit code is 1 if a video had to be left out."""
-    from rich.console import Console
-    from rich.progress import Progress as ProgressBar
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    source = dataclasses.asdict(settings.data)
-    planned = plan(source.pop("path"), settings.out, encoding=settings.encoding, redo=settings.redo, **source)
-    console.print(f"{len(planned.todo)} of {len(planned.jobs)} videos to encode")
-    if settings.dry_run or len(planned.todo) > SAMPLED_FILES:
-        _announce(estimate(planned, workers=settings.workers), settings, console.print)
-    if settings.dry_run:
+    s = settings
+    planned = plan(s.data, s.out, encoding=s.encoding, redo=s.redo)
+    say([f"{len(planned.todo)} of {len(planned.jobs)} videos to encode"])
+    if s.dry_run or len(planned.todo) > SAMPLED_FILES:
+        _announce(estimate(planned, workers=s.workers), s.out)
+    if s.dry_run:
         return 0
-    with ProgressBar(console=console, transient=True) as bar:
-        task = bar.add_task("encoding", total=len(planned.jobs if settings.verify else planned.todo))
-        report = run(
-            planned,
-            verify=settings.verify,
-            workers=settings.workers,
-            progress=lambda count: bar.advance(task, count),
-        )
+    with progress_bar("encoding") as progress:
+        report = run(planned, verify=s.verify, workers=s.workers, progress=progress)
     before, after = (
         _size_on_disk(file) for file in ((j.source for j in planned.jobs), (j.target for j in planned.jobs))
     )
-    console.print(f"{report.made} made, {report.kept} kept: {_megabytes(before)} became {_megabytes(after)}")
+    say([f"{report.made} made, {report.kept} kept: {_megabytes(before)} became {_megabytes(after)}"])
     if report.psnr:
         worst = min(report.psnr, key=lambda path: report.psnr[path])
         middle = median(report.psnr.values())
-        console.print(
-            f"{len(report.psnr)} verified: median {middle:.1f} dB, least {report.psnr[worst]:.1f} dB, {worst}"
-        )
+        say([f"{len(report.psnr)} verified: median {middle:.1f} dB, least {report.psnr[worst]:.1f} dB, {worst}"])
     if report.unreadable:
-        console.print(f"{len(report.unreadable)} left out: see {planned.out / 'unreadable.csv'}")
+        say([f"{len(report.unreadable)} left out: see {planned.out / UNREADABLE_NAME}"])
     return 1 if report.unreadable else 0
 
 
-def _announce(expected: Estimate, settings: PrepareSettings, say: Callable[[str], object]) -> None:
+def _announce(expected: Estimate, out: Path) -> None:
     if not expected.files:
-        say("none of the files tried could be encoded, so size and time cannot be estimated")
+        say(["none of the files tried could be encoded, so size and time cannot be estimated"])
         return
-    say(
+    line = (
         f"{_megabytes(expected.source_bytes)} will become about {_megabytes(expected.target_bytes)} in about "
         f"{expected.seconds / 60:.1f} minutes (from some frames of {expected.files} files)"
     )
-    place = next(folder for folder in (settings.out, *settings.out.absolute().parents) if folder.exists())
+    say([line])
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     if expected.target_bytes > free:
-        raise DataError(f"{settings.out} has room for {_megabytes(free)} only. Name a folder on another disk.")
+        raise DataError(f"{out} has room for {_megabytes(free)} only. Name a folder on another disk.")
 
 
 def _size_on_disk(files: Iterable[Path]) -> int:

@@ -35,6 +35,7 @@ SPLIT_NAMES = {
     }.items()
     for name in names.split()
 }
+MANIFEST_NAME = "manifest.csv"  # in a folder: then it is read from that list
 COLUMNS = ("path", "label", "split", "start", "end", "group")
 
 Row = tuple[str, str | None, dict[str, Any]]
@@ -53,13 +54,13 @@ def resolve_format(path: Path, format: str) -> tuple[str, Path]:
     name = _detect(path) if format == "auto" else format
     if name not in FORMATS:
         raise ValueError(f"there is no format {name!r}{nearest(name, FORMATS)}. Known: auto, {', '.join(FORMATS)}.")
-    return name, path / "manifest.csv" if name == "csv" and path.is_dir() else path
+    return name, path / MANIFEST_NAME if name == "csv" and path.is_dir() else path
 
 
 def _detect(path: Path) -> str:
     """Tell the form of a folder or a list by its name and first line."""
     if path.is_dir():
-        if (path / "manifest.csv").is_file():
+        if (path / MANIFEST_NAME).is_file():
             return "csv"
         if (path / "classInd.txt").is_file():
             return "ucf101"

@@ -101,6 +101,10 @@ class Manifest:
         """Names of the splits, in order of appearance."""
         return tuple(dict.fromkeys(sample.split for sample in self.samples if sample.split is not None))
 
+    def class_name(self, sample: Sample) -> str:
+        """Return the name of a video's class, "-" if it has none."""
+        return "-" if sample.label is None else self.classes[sample.label]
+
     def split(self, name: str) -> "Manifest":
         """Return the videos of one split; the classes stay those of the whole.
 

@@ -1,4 +1,4 @@
-"""Which videos a command reads: the settings that all of them share."""
+"""Which videos a command or a function reads: the settings that all of them share."""
 
 import dataclasses
 from pathlib import Path
@@ -39,3 +39,18 @@ class DataSettings:
 
 Data = Annotated[DataSettings, tyro.conf.arg(name="")]
 """The data of a command: ``DATA --format --videos --fold``, without a prefix."""
+
+DataSource = str | Path | Manifest | DataSettings
+"""What functions take for a data set: where it lies, with or without how to read it, or a manifest that was read."""
+
+
+def read_data(data: DataSource) -> tuple[Manifest, Path | None]:
+    """Return the manifest of a data set, and the path that it was read from; None where it was read before.
+
+    Raises:
+        DataError: as `read_manifest` does.
+    """
+    if isinstance(data, Manifest):
+        return data, None
+    settings = data if isinstance(data, DataSettings) else DataSettings(Path(data))
+    return settings.read(), settings.path

@@ -22,7 +22,8 @@ def copy_videos(manifest: Manifest, out: Path, *, side: int, workers: int, say: 
         workers: processes that make them.
         say: called with a line if some cannot be copied.
     """
-    from videomae.data.copies import Encoding, plan, run
+    from videomae.data.copies import plan, run
+    from videomae.data.transcode import Encoding
 
     listed, root = out / LIST_NAME, out.absolute()
     is_learnt = [sample.split in ("train", "val") for sample in manifest]

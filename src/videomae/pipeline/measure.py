@@ -178,14 +178,14 @@ def small_copies(videos: Manifest, side: int, folder: Path) -> tuple[float, Mani
 
     They are written to the folder. None means that none of the videos that were tried can be copied.
     """
-    from videomae.data.copies import Encoding, copy_file
+    from videomae.data.transcode import Encoding, copy_file
 
     samples, seconds, num_frames = [], 0.0, 0
     for i in _spread(len(videos), COPIED_VIDEOS):
         sample, copy = videos.samples[i], folder / f"{side}-{i}.mp4"
         began = time.perf_counter()
         try:
-            num_frames += copy_file(sample.file, copy, Encoding(short_side=side), max_frames=COPIED_FRAMES)
+            num_frames += copy_file(sample.file, copy, Encoding(short_side=side), max_frames=COPIED_FRAMES)[0]
         except VideoError:
             continue
         seconds += time.perf_counter() - began

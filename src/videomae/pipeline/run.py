@@ -100,10 +100,8 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
         with watch.time(stage):
             return work()
 
-    began, source = watch.total, dataclasses.asdict(s.data)
-    report = timed(
-        "check", lambda: check(source.pop("path"), stride=s.stride or 1, clip_frames=s.num_frames or 8, **source)
-    )
+    began = watch.total
+    report = timed("check", lambda: check(s.data, stride=s.stride or 1, clip_frames=s.num_frames or 8))
     refuse_other_videos(s.out, report.manifest)
     write_check_report(report, s.out / "check")
     listed = s.out / MANIFEST_NAME

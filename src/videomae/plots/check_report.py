@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, _by_class
+from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, by_class, most_frequent
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.files import atomic_write, write_json
 from videomae.plots.style import GROUND, data_uri
@@ -32,7 +32,7 @@ def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:
 
     width, height, gap = 160, 120, 6
     places = {}
-    for number, (name, samples) in enumerate(_by_class(report.manifest).items()):
+    for number, (name, samples) in enumerate(by_class(report.manifest).items()):
         jpegs = [report.facts[sample.file].thumbnail for sample in samples if report.facts[sample.file].thumbnail]
         if not jpegs:
             continue
@@ -70,10 +70,10 @@ def _page(report: CheckReport, sheets: Mapping[str, str]) -> str:
         charts={
             "Duration, seconds": _histogram([fact.duration for fact in facts]),
             "Frames": _histogram([fact.num_frames for fact in facts]),
-            "Frames per second": _top(report.summary["rates"]),
-            "Size, pixels": _top(report.summary["sizes"]),
-            "Codec": _top(report.summary["codecs"]),
-            "Pixel format": _top(report.summary["pixel_formats"]),
+            "Frames per second": most_frequent(report.summary["rates"]),
+            "Size, pixels": most_frequent(report.summary["sizes"]),
+            "Codec": most_frequent(report.summary["codecs"]),
+            "Pixel format": most_frequent(report.summary["pixel_formats"]),
         },
         shown_items=SHOWN_ITEMS,
     )
@@ -85,9 +85,3 @@ def _histogram(values: Sequence[float], bins: int = 10) -> list[tuple[str, int]]
         return [(f"{values[0]:.4g}", len(values))] if values else []
     counts, edges = np.histogram(values, bins)
     return [(f"{a:.3g} to {b:.3g}", int(n)) for a, b, n in zip(edges, edges[1:], counts, strict=False)]
-
-
-def _top(frequencies: Mapping[str, int], most: int = 8) -> list[tuple[str, int]]:
-    rows = list(frequencies.items())
-    rest = sum(count for _, count in rows[most:])
-    return rows[:most] + ([(f"{len(rows) - most} others", rest)] if rest else [])

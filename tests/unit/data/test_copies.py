@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,10 +16,11 @@ import pytest
 
 from support import shared_dir
 from videomae.commands.prepare import PrepareSettings, main
-from videomae.data import copies as task
-from videomae.data.copies import Encoding, Job, Report, estimate, plan, prepare
+from videomae.data import transcode
+from videomae.data.copies import CopyJob, CopyReport, estimate, plan, prepare
 from videomae.data.manifest import read_manifest
 from videomae.data.settings import DataSettings
+from videomae.data.transcode import Encoding
 from videomae.errors import DataError, VideoError
 from videomae.video.reader import VideoReader
 from videos import moving_square, write_video
@@ -38,13 +38,6 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def encode_here(source: Path, target: Path, encoding: Encoding = SMALL) -> Job:
-    """Make one file in this process, and check that it shows what the source does."""
-    job = Job(source.name, source, target, encoding)
-    assert task._work(job, verify=True)[0]
-    return job
-
-
 def contents(folder: Path) -> dict[str, int]:
     """All videos, hidden ones too, with the times at which they were written."""
     return {file.relative_to(folder).as_posix(): file.stat().st_mtime_ns for file in folder.rglob("*.mp4")}
@@ -52,114 +45,6 @@ def contents(folder: Path) -> dict[str, int]:
 
 def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-
-
-# ---- one file
-
-
-def test_frames_keep_their_number_times_and_looks(tmp_path):
-    times = np.cumsum([0.04 + 0.1 * (number % 7 == 0) for number in range(24)])
-    source = write_video(tmp_path / "a.mp4", moving_square(24), times=times)
-    job = encode_here(source, tmp_path / "out" / "a.mp4", Encoding(crf=10))
-    with VideoReader(source) as before, VideoReader(job.target) as after:
-        assert np.abs(before.times - after.times).max() < 1e-3
-        differences = before.frames_at(range(24)).astype(int) - after.frames_at(range(24))
-        assert (after.codec, after.pixel_format) == ("h264", "yuv420p")
-    assert np.abs(differences).mean() < 5
-
-
-@pytest.mark.parametrize("fps", [24000 / 1001, 60000 / 1001, 12.5])
-def test_times_are_exactly_those_of_the_source_at_usual_rates(fps, tmp_path):
-    """Else a frame at the start or the end of a stretch would fall to the other side of it."""
-    source = write_video(tmp_path / "a.mp4", moving_square(24), fps=fps)
-    job = encode_here(source, tmp_path / "b.mp4")
-    with VideoReader(source) as before, VideoReader(job.target) as after:
-        np.testing.assert_array_equal(after.times, before.times)
-
-
-@pytest.mark.parametrize(
-    ("size", "short_side", "expected"),
-    [((48, 96), 32, (32, 64)), ((96, 48), 32, (64, 32)), ((48, 96), 256, (48, 96)), ((50, 70), 32, (32, 44))],
-)
-def test_the_short_side_shrinks_and_never_grows(size, short_side, expected, tmp_path):
-    source = write_video(tmp_path / "a.mp4", moving_square(4, *size))
-    job = encode_here(source, tmp_path / "b.mp4", Encoding(short_side=short_side))
-    with VideoReader(job.target) as reader:
-        assert (reader.height, reader.width) == expected
-
-
-def test_odd_sides_become_even(tmp_path):
-    source = write_video(tmp_path / "a.mkv", moving_square(4, 35, 51), codec="ffv1", pixel_format="bgr0")
-    with VideoReader(encode_here(source, tmp_path / "b.mp4", Encoding()).target) as reader:
-        assert (reader.height, reader.width) == (34, 50)
-
-
-def test_turned_videos_become_upright(tmp_path):
-    source = write_video(tmp_path / "a.mp4", moving_square(4, 48, 96), rotation=90)
-    with VideoReader(encode_here(source, tmp_path / "b.mp4", Encoding()).target) as reader:
-        assert (reader.height, reader.width, reader.rotation) == (96, 48, 0)
-
-
-def test_pixels_become_square(tmp_path):
-    source = tmp_path / "a.mp4"
-    with av.open(str(source), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 60, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(8, 5)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(moving_square(1, 48, 60)[0], format="rgb24")))
-        container.mux(stream.encode())
-    with VideoReader(encode_here(source, tmp_path / "b.mp4", Encoding()).target) as reader:
-        assert (reader.height, reader.width) == (48, 96)
-
-
-def test_key_frames_are_as_close_as_asked_for(tmp_path):
-    source = write_video(tmp_path / "a.mp4", moving_square(30), gop=250)
-    job = encode_here(source, tmp_path / "b.mp4", Encoding(key_frame_distance=5))
-    with av.open(str(job.target)) as container:
-        keys = [i for i, frame in enumerate(container.decode(video=0)) if frame.key_frame]
-    assert np.diff(keys).max() <= 5
-
-
-def test_a_lower_frame_rate_keeps_frames_near_their_times(tmp_path):
-    source = write_video(tmp_path / "a.mp4", moving_square(50), fps=25)
-    job = encode_here(source, tmp_path / "b.mp4", Encoding(max_fps=10))
-    with VideoReader(source) as before, VideoReader(job.target) as after:
-        assert len(after) == 20
-        assert after.fps == pytest.approx(10)
-        shown = before.frames_at_times(after.times[:-1] + 1e-3).astype(int)
-        assert np.abs(shown - after.frames_at(range(19))).mean() < 8
-    assert encode_here(source, tmp_path / "c.mp4", Encoding(max_fps=60)).target.exists()
-    with VideoReader(tmp_path / "c.mp4") as same:
-        assert len(same) == 50
-
-
-def test_sound_is_dropped(tmp_path):
-    job = encode_here(shared_dir("clips") / "eating_spaghetti.mp4", tmp_path / "b.mp4")
-    with av.open(str(job.target)) as container:
-        assert [stream.type for stream in container.streams] == ["video"]
-
-
-def test_a_video_that_cannot_be_read_leaves_nothing_behind(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"not a video")
-    with pytest.raises(VideoError, match=r"a\.mp4"):
-        encode_here(tmp_path / "a.mp4", tmp_path / "out" / "a.mp4")
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_verification_notices_other_pictures_and_missing_frames(tmp_path):
-    job = encode_here(write_video(tmp_path / "a.mp4", moving_square(24)), tmp_path / "out.mp4")
-    write_video(job.source, 255 - moving_square(24))
-    with pytest.raises(VideoError, match="a picture differs"):
-        task._compare(job, job.target)
-    write_video(job.source, moving_square(23))
-    with pytest.raises(VideoError, match="must show 23 frames"):
-        task._compare(job, job.target)
-
-
-@pytest.mark.parametrize("options", [{"short_side": 1}, {"crf": 60}, {"max_fps": 0}, {"preset": "quick"}])
-def test_impossible_settings_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Encoding(**options)
 
 
 # ---- a data set
@@ -243,13 +128,13 @@ def test_bad_files_are_listed_and_left_out(data, tmp_path):
 
 
 def test_a_file_that_fails_its_verification_is_not_left_for_the_next_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(task, "MIN_PSNR", 1000.0)
-    job = Job("c.mp4", data / "walk" / "c.mp4", tmp_path / "out" / "c.mp4", SMALL)
+    monkeypatch.setattr(transcode, "MIN_PSNR", 1000.0)
+    job = CopyJob("c.mp4", data / "walk" / "c.mp4", tmp_path / "out" / "c.mp4", SMALL)
     for is_done in (False, True):
         if is_done:
-            task._work(job, verify=False)
+            job.run(verify=False)
         with pytest.raises(VideoError, match="1000 are the least"):
-            task._work(dataclasses.replace(job, is_done=is_done), verify=True)
+            dataclasses.replace(job, is_done=is_done).run(verify=True)
         assert contents(tmp_path / "out") == {}
 
 
@@ -312,7 +197,8 @@ def test_a_killed_run_leaves_no_part_of_a_file_and_no_process_and_goes_on(tmp_pa
         write_video(data / f"{number}.mp4", moving_square(100, 128, 192, seed=number))
     script = tmp_path / "run.py"
     script.write_text(
-        "from videomae.data.copies import Encoding, prepare\n"
+        "from videomae.data.copies import prepare\n"
+        "from videomae.data.transcode import Encoding\n"
         "if __name__ == '__main__':\n"
         f"    prepare({str(data)!r}, {str(out)!r}, encoding=Encoding(preset='veryslow'), workers=1)\n"
     )
@@ -366,5 +252,5 @@ def test_the_command_estimates_prepares_and_reports(data, tmp_path, capfd):
 def test_the_odd_clips_are_prepared_or_listed(tmp_path):
     report = prepare(shared_dir("clips"), tmp_path / "out", encoding=Encoding(short_side=64), verify=True)
     assert set(report.unreadable) == {"corrupted_28_of_50.mp4", "zero_bytes.webm"}
-    assert isinstance(report, Report)
+    assert isinstance(report, CopyReport)
     assert report.made == len(report.psnr) == 20

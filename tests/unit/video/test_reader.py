@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from support import shared_dir
-from videomae.data.copies import FAST_TO_DECODE
+from videomae.data.transcode import FAST_TO_DECODE
 from videomae.errors import VideoError
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.reader import VideoReader, read_video_pyav

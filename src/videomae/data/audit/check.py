@@ -2,23 +2,27 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from videomae.data.audit.findings import (
-    ERROR,
-    SEVERITIES,
-    Finding,
-    find_problems,
-    label_of,
-    why_unreadable,
+from videomae.console import Progress, no_progress
+from videomae.data.audit.findings import ERROR, SEVERITIES, Finding
+from videomae.data.audit.inspect import VideoFacts
+from videomae.data.audit.pool import inspect_videos
+from videomae.data.audit.set_rules import (
+    class_findings,
+    duplicate_findings,
+    group_findings,
+    left_out,
+    uniformity_findings,
 )
-from videomae.data.audit.inspect import VideoFacts, inspect_videos
-from videomae.data.manifest import Manifest, Sample, read_manifest
+from videomae.data.audit.video_rules import short_videos, video_findings, why_unreadable
+from videomae.data.manifest import Manifest, Sample
+from videomae.data.settings import DataSource, read_data
 
 THUMBNAILS, SHEET_VIDEOS = 4000, 24
 
@@ -70,7 +74,7 @@ class CheckReport:
         """Videos by class and split; "-" stands for none."""
         table: dict[str, dict[str, int]] = {name: {} for name in self.manifest.classes}
         for sample in self.manifest:
-            row = table.setdefault(label_of(sample, self.manifest), {})
+            row = table.setdefault(self.manifest.class_name(sample), {})
             row[sample.split or "-"] = row.get(sample.split or "-", 0) + 1
         return table
 
@@ -124,30 +128,25 @@ class CheckReport:
 
 
 def check(
-    data: str | Path | Manifest,
+    data: DataSource,
     *,
     clip_frames: int = 16,
     stride: float = 4,
     near_duplicates: bool = True,
     workers: int | None = None,
     timeout: float = 600.0,
-    format: str = "auto",
-    videos: str | Path | None = None,
-    fold: int = 1,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> CheckReport:
     """Decode every file of a data set and report what is wrong with it.
 
     Args:
-        data: folder of videos, CSV manifest or official list, or a manifest that was read.
+        data: folder of videos, CSV manifest or official list, or a manifest that was read. Of a folder, the files are
+            listed that the manifest leaves out.
         clip_frames: frames of a clip, to tell which videos are too short for one.
         stride: distance between them, in frames.
         near_duplicates: also look for copies that were re-encoded, scaled or trimmed.
         workers: processes that decode; by default one per processor.
         timeout: seconds after which a file is given up.
-        format: as for `read_manifest`.
-        videos: as for `read_manifest`.
-        fold: as for `read_manifest`.
         progress: called with the number of files looked at, and that of all.
 
     Raises:
@@ -155,19 +154,53 @@ def check(
     """
     if clip_frames < 1 or stride <= 0:
         raise ValueError(f"clip_frames and stride must be above 0, got {clip_frames} and {stride}.")
-    manifest = data if isinstance(data, Manifest) else read_manifest(data, format=format, videos=videos, fold=fold)
+    manifest, path = read_data(data)
     files = list(dict.fromkeys(sample.file for sample in manifest))
     facts: dict[Path, VideoFacts] = {}
     looks = inspect_videos(files, thumbnails=_choose_thumbnails(manifest), workers=workers, timeout=timeout)
     for file, fact in zip(files, looks, strict=True):
         facts[file] = fact
         progress(len(facts), len(files))
-    folder = None if isinstance(data, Manifest) or not Path(data).is_dir() else Path(data)
+    folder = path if path is not None and path.is_dir() else None
     options: dict[str, Any] = {"clip_frames": clip_frames, "stride": stride, "near": near_duplicates}
     findings = find_problems(manifest, facts, folder=folder, **options)
     nothing = np.empty((0, 0, 0), np.float16)
     slim = {file: dataclasses.replace(fact, fingerprint=nothing) for file, fact in facts.items()}
-    return CheckReport(str(manifest.root if data is manifest else data), manifest, slim, findings)
+    return CheckReport(str(path or manifest.root), manifest, slim, findings)
+
+
+def find_problems(
+    manifest: Manifest,
+    facts: Mapping[Path, VideoFacts],
+    *,
+    clip_frames: int = 16,
+    stride: float = 4,
+    near: bool = True,
+    folder: Path | None = None,
+) -> tuple[Finding, ...]:
+    """Judge a data set.
+
+    Args:
+        manifest: its videos.
+        facts: what each file holds, by ``Sample.file``.
+        clip_frames: frames of a clip, to tell which videos are too short for one.
+        stride: distance between them, in frames.
+        near: also look for copies that were re-encoded, scaled or trimmed.
+        folder: also list the files in it that the manifest does not name.
+
+    Returns:
+        The findings, errors first.
+    """
+    findings = [
+        *video_findings(manifest, facts),
+        *short_videos(manifest, facts, clip_frames=clip_frames, stride=stride),
+        *duplicate_findings(manifest, facts, near=near),
+        *group_findings(manifest),
+        *class_findings(manifest),
+        *uniformity_findings(manifest, facts),
+        *(left_out(folder, manifest) if folder else ()),
+    ]
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 # ------------------------------------------------------------------------------------------------- the report
@@ -181,10 +214,18 @@ def _frequencies(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def _by_class(manifest: Manifest) -> dict[str, list[Sample]]:
+def most_frequent(frequencies: Mapping[str, int], most: int = 8) -> list[tuple[str, int]]:
+    """Return the first of a report's frequencies, and how many others there are."""
+    rows = list(frequencies.items())
+    rest = sum(count for _, count in rows[most:])
+    return rows[:most] + ([(f"{len(rows) - most} others", rest)] if rest else [])
+
+
+def by_class(manifest: Manifest) -> dict[str, list[Sample]]:
+    """Sort the videos by class, "-" stands for none."""
     samples: dict[str, list[Sample]] = {name: [] for name in manifest.classes}
     for sample in manifest:
-        samples.setdefault(label_of(sample, manifest), []).append(sample)
+        samples.setdefault(manifest.class_name(sample), []).append(sample)
     return samples
 
 
@@ -195,6 +236,6 @@ def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
 
 def _choose_thumbnails(manifest: Manifest) -> set[Path]:
     """Choose as many videos of each class as a report can hold in memory."""
-    classes = _by_class(manifest)
+    classes = by_class(manifest)
     each = max(THUMBNAILS // len(classes), SHEET_VIDEOS)
     return {sample.file for samples in classes.values() for sample in _spread(samples, each)}

@@ -1,26 +1,15 @@
 """What a video file holds and whether all of it decodes: the facts behind ``videomae check``.
 
-`inspect_video` looks at one file in this process. `inspect_videos` looks at many, in processes of their own: a file
-that crashes a decoder or never ends costs nothing but itself.
-
 S slots of 1/8 s · H, W pixels of an upright frame
 """
 
 import hashlib
 import io
 import math
-import os
-import pickle
-import signal
-import subprocess
-import sys
 import zlib
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Timer
 from typing import Any
 
 import av
@@ -78,9 +67,9 @@ class VideoFacts:
         fps: average frames per second.
         is_variable_rate: frames come at uneven distances.
         is_ordered: the stamps of the decoded frames rise.
-        blank_share: share of the frames, 0-1, that are black or of one colour.
-        black_share: share of the frames, 0-1, that are black.
-        still_share: length of the longest stretch without motion over the whole length, 0-1.
+        blank_fraction: fraction of the frames, 0-1, that are black or of one colour.
+        black_fraction: fraction of the frames, 0-1, that are black.
+        still_fraction: length of the longest stretch without motion over the whole length, 0-1.
         fingerprint: (S, 8, 8) float16, grey levels 0-255 of cells, averaged over 1/8 s each; S is 1 to 512 (64 s).
         times: (N,) float64, seconds at which each frame that decodes is shown.
         thumbnail: JPEG of the middle frame; empty if not asked for.
@@ -110,9 +99,9 @@ class VideoFacts:
     fps: float = 0.0
     is_variable_rate: bool = False
     is_ordered: bool = True
-    blank_share: float = 0.0
-    black_share: float = 0.0
-    still_share: float = 0.0
+    blank_fraction: float = 0.0
+    black_fraction: float = 0.0
+    still_fraction: float = 0.0
     fingerprint: NDArray[np.float16] = field(
         default_factory=lambda: np.empty((0, CELLS, CELLS), np.float16), compare=False, repr=False
     )
@@ -145,52 +134,6 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
         return replace(facts, problem=_problem(file, facts.size), reason=str(error))
 
 
-def inspect_videos(
-    files: Sequence[str | Path],
-    *,
-    thumbnails: Collection[str | Path] = (),
-    workers: int | None = None,
-    timeout: float = 600.0,
-) -> Iterator[VideoFacts]:
-    """Look at many files, each in one of a few processes.
-
-    Args:
-        files: paths.
-        thumbnails: those of the files of which to keep a picture.
-        workers: number of processes; by default one per processor.
-        timeout: seconds after which a file is given up.
-
-    Yields:
-        The facts, in the order of ``files``.
-
-    Raises:
-        RuntimeError: if the processes cannot be started.
-    """
-    workers = max(min(workers or os.cpu_count() or 1, len(files)), 1)
-    inspectors = [_Inspector(timeout) for _ in range(workers)]
-    idle: SimpleQueue[_Inspector] = SimpleQueue()
-    for inspector in inspectors:
-        idle.put(inspector)
-
-    def inspect(file: str | Path) -> VideoFacts:
-        inspector = idle.get()
-        try:
-            return inspector(file, thumbnail=file in thumbnails)
-        finally:
-            idle.put(inspector)
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from pool.map(inspect, files)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for inspector in inspectors:
-            inspector.kill()
-        pool.shutdown()
-        for inspector in inspectors:
-            inspector.close()
-
-
 def _open_reader(file: Path) -> tuple[VideoReader, str | None]:
     """Return a reader, and what is wrong with the file if only its beginning can be read."""
     try:
@@ -211,7 +154,7 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
             for frame in packet.decode():
                 content.add(frame)
     except (av.FFmpegError, VideoError) as error:
-        found = error.strerror if isinstance(error, av.FFmpegError) else error
+        found = error.strerror if isinstance(error, av.FFmpegError) else str(error).removesuffix(".")
         damage = damage or f"{facts.file} is damaged at frame {content.num_frames} ({found})."
     if not content.num_frames:
         raise VideoError(f"{facts.file} must hold at least one frame, but none decodes. Copy or download it again.")
@@ -289,9 +232,9 @@ class _Content:
             "num_frames": self.num_frames,
             "corrupt_frames": self.corrupt,
             "is_ordered": self.is_ordered,
-            "blank_share": self.blank / self.num_frames,
-            "black_share": self.black / self.num_frames,
-            "still_share": self.longest_still / self.num_frames if self.num_frames > 1 else 0.0,
+            "blank_fraction": self.blank / self.num_frames,
+            "black_fraction": self.black / self.num_frames,
+            "still_fraction": self.longest_still / self.num_frames if self.num_frames > 1 else 0.0,
             "fingerprint": self._fingerprint(),
             "thumbnail": self.thumbnail,
         }
@@ -372,98 +315,3 @@ def _problem(file: Path, size: int) -> str:
             return "unreadable" if moving_pictures(container) else "no-video"
     except (OSError, av.FFmpegError):
         return "unreadable"
-
-
-class _Inspector:
-    """A process that looks at files one by one; when it dies, or has to be killed, the next file gets another."""
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self, file: str | Path, *, thumbnail: bool) -> VideoFacts:
-        process = self.process = self.process or _start()
-        is_late = Event()
-
-        def give_up() -> None:
-            is_late.set()
-            process.kill()
-
-        timer = Timer(self.timeout, give_up)
-        timer.start()
-        facts = _ask(process, (file, thumbnail))
-        timer.cancel()
-        timer.join()
-        if facts is not None and not is_late.is_set():
-            return facts
-        code = process.wait()
-        self.close()
-        problem, found = "crashed", f"ended the process that read it (code {code})"
-        if is_late.is_set():
-            problem, found = "timed-out", f"takes longer than {self.timeout:g} s to read"
-        reason = f"{file} {found}. Re-encode it or leave it out, or allow more time if it is just very long."
-        return facts or VideoFacts(str(file), problem=problem, reason=reason)
-
-    def kill(self) -> None:
-        """End the process, whatever it is doing."""
-        if self.process is not None:
-            self.process.kill()
-
-    def close(self) -> None:
-        """End the process and release its pipes."""
-        self.kill()
-        if self.process is not None:
-            self.process.__exit__(None, None, None)
-        self.process = None
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    """Start a process that answers `_ask`; unlike those of multiprocessing, it does not import the caller's script."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )
-    if _ask(process, None) != _READY:
-        with process:
-            process.kill()
-        raise RuntimeError(f"{sys.executable} cannot import {__name__} in a process of its own: see the lines above.")
-    return process
-
-
-def _ask(process: "subprocess.Popen[bytes]", question: Any) -> Any:
-    """Send a question and return the answer; None if the process has ended."""
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("the process must have pipes for its input and output.")
-    try:
-        pickle.dump(question, process.stdin)
-        process.stdin.flush()
-        return pickle.load(process.stdout)
-    except (OSError, EOFError, pickle.UnpicklingError):
-        return None
-
-
-def _serve() -> None:
-    """Answer questions from the standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get between the answers
-    while True:
-        try:
-            question = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(_READY if question is None else _inspect_safely(*question), answers)
-        answers.flush()
-
-
-def _inspect_safely(file: str | Path, thumbnail: bool) -> VideoFacts:
-    try:
-        return inspect_video(file, thumbnail=thumbnail)
-    except Exception as error:  # whatever it is, it must not end the run
-        return VideoFacts(str(file), problem="unreadable", reason=f"{file}: {type(error).__name__}: {error}")
-
-
-_READY = "ready"
-_PROGRAM = f"from {__name__} import _serve; _serve()"

@@ -12,7 +12,8 @@ import tyro
 from support import shared_dir
 from videomae.commands.check import CheckSettings, main
 from videomae.data.audit.check import CheckReport, check
-from videomae.data.audit.findings import SEVERITIES, expected_leak
+from videomae.data.audit.findings import SEVERITIES
+from videomae.data.audit.set_rules import expected_leak
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.data.settings import DataSettings
 from videomae.plots.check_report import write_check_report
@@ -92,7 +93,7 @@ EXPECTED = {
     "label-conflict": {"a.mp4", "a_again.mp4"},
     "near-duplicates": {"b.mp4", "b_smaller.mp4"},
     "near-split-leak": {"b.mp4", "b_smaller.mp4"},
-    "source-leak": {"good.mp4", "c.mp4"},
+    "group-leak": {"good.mp4", "c.mp4"},
     "unlisted": {"unlisted.mp4"},
     "other-files": {"notes.txt"},
 }
@@ -159,12 +160,12 @@ def test_a_set_without_any_readable_video_is_reported_too(tmp_path: Path, capsys
     assert "0 bytes" in capsys.readouterr().out
 
 
-def test_stretches_of_one_file_are_one_source(tmp_path: Path):
+def test_stretches_of_one_file_are_one_group(tmp_path: Path):
     file = write_video(tmp_path / "a.mp4", wandering(1))
     stretches = [("train", 0.0, 1.0), ("test", 1.5, 2.5)]
     samples = tuple(Sample("a.mp4", file, split=split, start=start, end=end) for split, start, end in stretches)
     report = check(Manifest(samples, (), tmp_path), stride=1)
-    assert [finding.kind for finding in report.findings] == ["source-leak"]
+    assert [finding.kind for finding in report.findings] == ["group-leak"]
 
 
 def test_a_stretch_after_the_end_of_its_video_counts_as_unreadable(tmp_path: Path):
@@ -208,7 +209,7 @@ def test_the_copies_in_the_gestures_are_found():
     assert report.named("near-duplicates") is None
 
 
-def test_the_sources_of_the_fights_leak_in_a_random_split():
+def test_the_groups_of_the_fights_leak_in_a_random_split():
     whole = read_manifest(shared_dir("data") / "fights")
     report = check(Manifest(whole.samples[:40], whole.classes, whole.root), near_duplicates=False)
     leak = report.named("random-split-leak")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videomae.data.audit.findings import find_problems
+from videomae.data.audit.check import find_problems
 from videomae.data.audit.inspect import VideoFacts
 from videomae.data.manifest import Manifest, Sample
 
@@ -51,9 +51,9 @@ def test_a_class_that_a_split_lacks_is_named():
     assert found == {"missing-class": "warning"}
 
 
-def test_a_source_on_both_sides_is_an_error_and_a_possible_one_a_warning():
+def test_a_group_on_both_sides_is_an_error_and_a_possible_one_a_warning():
     facts = [facts_of(i) for i in range(4)]
-    assert kinds(samples_of("abab", ["train", "train", "test", "test"], "xxxy"), facts) == {"source-leak": "error"}
+    assert kinds(samples_of("abab", ["train", "train", "test", "test"], "xxxy"), facts) == {"group-leak": "error"}
     assert kinds(samples_of("abab", None, "xxyz"), facts) == {"random-split-leak": "warning"}
     assert kinds(samples_of("abab", ["train", "train", "test", "test"], "xxyy"), facts) == {}
 

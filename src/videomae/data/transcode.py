@@ -1,0 +1,157 @@
+"""Re-encode one video to a small ordinary file that is fast to read from at random places, and compare the two."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal, get_args
+
+import av
+import numpy as np
+
+from videomae.errors import VideoError
+from videomae.video.backends.pyav import moving_pictures
+from videomae.video.encode import VideoWriter
+from videomae.video.reader import TIME_TOLERANCE, VideoReader
+
+CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
+CHUNK = 32  # frames held in memory
+# Without deblocking, arithmetic coding and weighted prediction a decoder needs less than half the time. Seven of eight
+# frames are such that no other refers to them: a reader of every fourth frame skips most of these.
+FAST_TO_DECODE = {"tune": "fastdecode", "bf": "7", "b_strategy": "0", "b-pyramid": "none"}
+COMPARED_FRAMES = 8
+MIN_PSNR = 20.0  # dB; even poor encodings lie above, other pictures far below
+
+Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How the files are encoded."""
+
+    short_side: int = 256
+    """Pixels of the shorter side; smaller videos keep their size."""
+
+    max_fps: float | None = None
+    """Frames per second, at most; by default those of the source. A clip's stride then counts the frames kept."""
+
+    key_frame_distance: int = 33
+    """Frames from one key frame to the next, at most. Fewer make larger files, but reading hardly faster; best is one
+    more than a multiple of 8."""
+
+    crf: int = 23
+    """Quality, x264's constant rate factor: 0 is the best, 51 the worst."""
+
+    preset: Preset = "medium"
+    """Of x264: slower ones take longer to make smaller files."""
+
+    def __post_init__(self) -> None:
+        if self.short_side < 2 or self.key_frame_distance < 1 or not 0 <= self.crf <= 51:
+            raise ValueError(f"short_side must be 2 or more, key_frame_distance 1 or more, crf 0 to 51, got {self}.")
+        if self.max_fps is not None and self.max_fps <= 0:
+            raise ValueError(f"max_fps must be above 0, got {self.max_fps}. Leave it out to keep all frames.")
+        if self.preset not in get_args(Preset):
+            raise ValueError(f"preset must be one of {get_args(Preset)}, got {self.preset!r}.")
+
+
+def copy_file(
+    source: Path, target: Path, encoding: Encoding, *, comment: str | None = None, max_frames: int | None = None
+) -> tuple[int, int]:
+    """Make a small version of one file, in this process.
+
+    Args:
+        source: the file.
+        target: the file to be.
+        encoding: how to encode it.
+        comment: kept in it.
+        max_frames: take so many from the middle of a longer source.
+
+    Returns:
+        How many frames were encoded, and how many a whole copy has.
+
+    Raises:
+        VideoError: if the source cannot be read.
+    """
+    with VideoReader(source, threads=1) as reader:
+        ranks, stamps = _schedule(reader, encoding)
+        total = len(ranks) if max_frames is None else min(max_frames, len(ranks))
+        first = (len(ranks) - total) // 2
+        with VideoWriter(
+            target,
+            size=_size(reader, source, encoding),
+            fps=min(reader.fps, encoding.max_fps or reader.fps),
+            crf=encoding.crf,
+            clock=CLOCK,
+            options={"preset": encoding.preset, "g": str(encoding.key_frame_distance), **FAST_TO_DECODE},
+            container_options={"movflags": "faststart"},
+            comment=comment,
+            threads=1,  # files are encoded side by side
+        ) as writer:
+            for begin in range(first, first + total, CHUNK):
+                chunk = slice(begin, min(begin + CHUNK, first + total))
+                for image, stamp in zip(reader.frames_at(ranks[chunk]), stamps[chunk].tolist(), strict=True):
+                    writer.write(image, tick=stamp)
+    return total, len(ranks)
+
+
+def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | None = None) -> float:
+    """Compare the number and the times of all frames of a copy with its source, and some of the pictures.
+
+    Args:
+        source: the file.
+        copy: what `copy_file` made of it.
+        encoding: with these settings.
+        name: of the copy in an error, where its file has a temporary one.
+
+    Returns:
+        PSNR in dB of the worst of the pictures.
+
+    Raises:
+        VideoError: if they differ, or one of them cannot be read.
+    """
+    name = name or copy
+    with VideoReader(source, threads=1) as original, VideoReader(copy, threads=1) as made:
+        ranks, stamps = _schedule(original, encoding)
+        if len(made) != len(ranks) or np.abs(made.times * CLOCK - stamps).max() > 1:
+            raise VideoError(
+                f"{name} must show {len(ranks)} frames at the times of {source}, but has {len(made)}, or at "
+                "other times. It was left out; run again, or leave this video out."
+            )
+        chosen = np.unique(np.linspace(0, len(ranks) - 1, COMPARED_FRAMES).astype(int))
+        expected = [
+            av.VideoFrame.from_ndarray(image, format="rgb24").reformat(made.width, made.height).to_ndarray()
+            for image in original.frames_at(ranks[chosen])
+        ]
+        differences = np.stack(expected).astype(float) - made.frames_at(chosen)
+    worst = (differences**2).mean(axis=(1, 2, 3)).max()
+    psnr = float(10 * np.log10(255**2 / max(worst, 1e-3)))
+    if psnr < MIN_PSNR:
+        raise VideoError(
+            f"{name} must look like {source}, but a picture differs ({psnr:.1f} dB, {MIN_PSNR:g} are the "
+            "least). It was left out; run again with a lower crf."
+        )
+    return psnr
+
+
+def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the frames to keep: their numbers and their stamps on the clock, both (T,) int64 and rising."""
+    times, ranks = reader.times, np.arange(len(reader))
+    if encoding.max_fps is not None and reader.fps > encoding.max_fps * 1.001:
+        span = times[-1] - times[0]
+        times = times[0] + np.arange(int(span * encoding.max_fps + TIME_TOLERANCE) + 1) / encoding.max_fps
+        shown = np.searchsorted(reader.times, times + TIME_TOLERANCE, side="right") - 1
+        ranks, first = np.unique(shown, return_index=True)
+        times = times[first]
+    stamps = np.rint(times * CLOCK).astype(np.int64)
+    order = np.arange(len(stamps))
+    return ranks, np.maximum.accumulate(stamps - order) + order - min(stamps[0], 0)  # MP4 begins at 0 or later
+
+
+def _size(reader: VideoReader, source: Path, encoding: Encoding) -> tuple[int, int]:
+    """Return height and width for square pixels, a short side that is not larger than asked for, and even numbers."""
+    with av.open(str(source), metadata_errors="replace") as container:
+        aspect = float(moving_pictures(container)[0].sample_aspect_ratio or 1)
+    if reader.rotation in (90, 270):
+        aspect = 1 / aspect
+    height, width = reader.height / min(aspect, 1), reader.width * max(aspect, 1)
+    scale = min(1, encoding.short_side / min(height, width))
+    height, width = (2 * max(1, int(side * scale / 2 + 1e-6)) for side in (height, width))
+    return height, width
