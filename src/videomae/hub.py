@@ -19,7 +19,7 @@ _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 # A Hub that did not answer is left alone for this long, so that a load of five cached files waits for it once.
 _PATIENCE = 30.0
-_silent_until: dict[str, float] = {}
+silent_until: dict[str, float] = {}
 
 
 def fetch_file(
@@ -190,7 +190,7 @@ def _hub_file(
         return None, explanation
     if problem is not None and not isinstance(problem, errors.OfflineModeIsEnabled):
         logger.warning("%s Using the copy in the cache.", _explain(problem, endpoint, repo_id, filename, revision))
-        _silent_until[endpoint] = time.monotonic() + _PATIENCE
+        silent_until[endpoint] = time.monotonic() + _PATIENCE
     return Path(path), ""
 
 
@@ -201,7 +201,7 @@ def _current_commit(endpoint: str, repo_id: str, filename: str, revision: str | 
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    if time.monotonic() < _silent_until.get(endpoint, 0.0):
+    if time.monotonic() < silent_until.get(endpoint, 0.0):
         raise TimeoutError("it did not answer a moment ago.")
     url = hf_hub_url(repo_id, filename, revision=revision, endpoint=endpoint)
     commit = get_hf_file_metadata(url, token=token).commit_hash

@@ -21,7 +21,7 @@ def hub(tmp_path, monkeypatch):
         (folder / "config.json").write_text(text)
     (tmp_path / "served/org/model/sub").mkdir()
     (tmp_path / "served/org/model/sub/config.json").write_text('{"at": "sub"}')
-    monkeypatch.setattr(hub_module, "_silent_until", {})
+    monkeypatch.setattr(hub_module, "silent_until", {})
     monkeypatch.setenv("HF_TOKEN", "")
     with serve_hub(tmp_path / "served") as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tyro
@@ -31,7 +30,7 @@ class ReconstructSettings:
     out: Path = Path("reconstruction.png")
     """A sheet (.png), or a video of the views side by side (.mp4, .gif)."""
 
-    mask: Literal["tube", "random", "frame", "running_cell"] = "tube"
+    mask: str = "tube"
     """tube hides the same places in every time slot, random any, frame whole time slots; running_cell some of each
     2 x 2 places, in turn (--ratio 0.25, 0.5 or 0.75)."""
 
@@ -54,17 +53,18 @@ def main(settings: ReconstructSettings) -> int:
     """Write the picture and print the error of each time slot."""
     import torch
 
-    from videomae.models.masking import MASKS
+    from videomae.models.masking import find_mask
 
     s = settings
     check_out(s.out, s.video)
+    draw_mask = find_mask(s.mask)
     opened = load_pretrained(s.model, device=s.device)
     config = opened.model.config
     clip = read_clips(s.video, ClipSampling.of_model(config, stride=s.stride), clip_frames=config.num_frames)[0]
     pixel_values = opened.processor(clip, return_tensors="pt").pixel_values
     ratio = (DEFAULT_CELL_RATIO if s.mask == "running_cell" else DEFAULT_RATIO) if s.ratio is None else s.ratio
     try:
-        mask = MASKS[s.mask](config.grid, ratio, generator=torch.Generator().manual_seed(s.seed))
+        mask = draw_mask(config.grid, ratio, generator=torch.Generator().manual_seed(s.seed))
     except ValueError as error:
         raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask.") from error
     result = reconstruct(opened.model, pixel_values, mask)

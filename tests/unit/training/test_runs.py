@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from training_runs import run, start, weights, write_data
 from videomae.errors import CheckpointError, VideoMAEError
 from videomae.models.videomae import VideoMAEForPreTraining
-from videomae.training import loop
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
 from videomae.training.settings import FREE_ON_RESUME
@@ -83,14 +83,14 @@ def test_a_killed_run_ends_with_the_same_bits(data, tmp_path, task, options):
 
 def test_sigterm_saves_and_the_same_command_goes_on(data, tmp_path, monkeypatch):
     run("pretrain", data, tmp_path / "whole", *PRETRAIN)
-    clip = loop._Trainer._clip
+    clip, steps = Accelerator.clip_grad_norm_, itertools.count()
 
-    def clip_and_be_told(self):
-        if self.state.step == 2:
+    def clip_and_be_told(self, parameters, largest):
+        if next(steps) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return clip(self)
+        return clip(self, parameters, largest)
 
-    monkeypatch.setattr(loop._Trainer, "_clip", clip_and_be_told)
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", clip_and_be_told)
     result = run("pretrain", data, tmp_path / "told", *PRETRAIN, "--run.save-every", "100")
     assert result.interrupted
     assert result.model is None
@@ -212,13 +212,13 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(data, tmp_path, monkeypatc
 def test_a_full_disk_at_the_very_end_is_said(data, tmp_path, monkeypatch):
     resource = pytest.importorskip("resource", reason="limits the size of files the way POSIX does")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    final = loop._Trainer._final_weights
+    weights_of = Accelerator.get_state_dict
 
-    def fill_disk(self):
+    def fill_disk(self, model, **options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
-        return final(self)
+        return weights_of(self, model, **options)
 
-    monkeypatch.setattr(loop._Trainer, "_final_weights", fill_disk)
+    monkeypatch.setattr(Accelerator, "get_state_dict", fill_disk)
     try:
         with pytest.raises(CheckpointError, match=r"cannot write the model to .*\. Make room"):
             run("pretrain", data, tmp_path / "full", "--run.steps", "1")
