@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, by_class, most_frequent
+from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, by_class, most_frequent, spread
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.files import atomic_write, write_json
 from videomae.plots.style import GROUND, data_uri
@@ -36,7 +36,7 @@ def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:
         jpegs = [report.facts[sample.file].thumbnail for sample in samples if report.facts[sample.file].thumbnail]
         if not jpegs:
             continue
-        jpegs = [jpegs[i] for i in np.linspace(0, len(jpegs) - 1, min(SHEET_VIDEOS, len(jpegs))).round().astype(int)]
+        jpegs = spread(jpegs, SHEET_VIDEOS)
         columns = min(SHEET_COLUMNS, len(jpegs))
         rows = -(-len(jpegs) // columns)
         sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")

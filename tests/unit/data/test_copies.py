@@ -86,7 +86,7 @@ def test_what_is_done_is_not_done_again(data, tmp_path):
     assert contents(out)["walk/c.mp4"] == made["walk/c.mp4"]
 
 
-def test_other_settings_and_changed_sources_are_redone_only_when_told(data, tmp_path):
+def test_other_settings_and_changed_sources_are_redone_only_when_asked(data, tmp_path):
     out = tmp_path / "out"
     prepare(data, out, encoding=SMALL, workers=1)
     with pytest.raises(DataError, match=r"2 of 2 files were made with other settings .*short_side 32, now 48"):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from videomae.data.manifest import Manifest, Sample
 from videomae.data.settings import DataSource, read_data
 
 THUMBNAILS, SHEET_VIDEOS = 4000, 24
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,13 +231,13 @@ def by_class(manifest: Manifest) -> dict[str, list[Sample]]:
     return samples
 
 
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Choose samples at even distances."""
-    return [samples[i] for i in np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)]
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Choose up to ``count`` items at even distances."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def _choose_thumbnails(manifest: Manifest) -> set[Path]:
     """Choose as many videos of each class as a report can hold in memory."""
     classes = by_class(manifest)
     each = max(THUMBNAILS // len(classes), SHEET_VIDEOS)
-    return {sample.file for samples in classes.values() for sample in _spread(samples, each)}
+    return {sample.file for samples in classes.values() for sample in spread(samples, each)}
