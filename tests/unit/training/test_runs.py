@@ -212,13 +212,13 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(data, tmp_path, monkeypatc
 def test_a_full_disk_at_the_very_end_is_said(data, tmp_path, monkeypatch):
     resource = pytest.importorskip("resource", reason="limits the size of files the way POSIX does")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    weights_of = Accelerator.get_state_dict
+    save = VideoMAEForPreTraining.save_pretrained
 
-    def fill_disk(self, model, **options):
+    def fill_disk(self, place, **options):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
-        return weights_of(self, model, **options)
+        return save(self, place, **options)
 
-    monkeypatch.setattr(Accelerator, "get_state_dict", fill_disk)
+    monkeypatch.setattr(VideoMAEForPreTraining, "save_pretrained", fill_disk)
     try:
         with pytest.raises(CheckpointError, match=r"cannot write the model to .*\. Make room"):
             run("pretrain", data, tmp_path / "full", "--run.steps", "1")
