@@ -54,6 +54,13 @@ class AutoModel:
 
         return VideoMAEModel.from_pretrained(path_or_id, **options)
 
+    @staticmethod
+    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEModel":
+        """Make an untrained ``VideoMAEModel``; ``changes`` override fields of the configuration."""
+        from videomae.models.videomae import VideoMAEModel
+
+        return VideoMAEModel._from_config(config, **changes)
+
 
 class AutoModelForPreTraining:
     """Load a checkpoint with its decoder."""
@@ -65,6 +72,13 @@ class AutoModelForPreTraining:
 
         return VideoMAEForPreTraining.from_pretrained(path_or_id, **options)
 
+    @staticmethod
+    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEForPreTraining":
+        """Make an untrained ``VideoMAEForPreTraining``; ``changes`` override fields of the configuration."""
+        from videomae.models.videomae import VideoMAEForPreTraining
+
+        return VideoMAEForPreTraining._from_config(config, **changes)
+
 
 class AutoModelForVideoClassification:
     """Load a checkpoint with its classifier."""
@@ -75,3 +89,10 @@ class AutoModelForVideoClassification:
         from videomae.models.videomae import VideoMAEForVideoClassification
 
         return VideoMAEForVideoClassification.from_pretrained(path_or_id, **options)
+
+    @staticmethod
+    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEForVideoClassification":
+        """Make an untrained ``VideoMAEForVideoClassification``; ``changes`` override fields of the configuration."""
+        from videomae.models.videomae import VideoMAEForVideoClassification
+
+        return VideoMAEForVideoClassification._from_config(config, **changes)

@@ -94,8 +94,8 @@ class VideoMAEConfig:
         drop_path: rate of stochastic depth at the last encoder block; it rises linearly from 0 at the first.
         head_dropout: dropout before the classifier, in [0, 1).
         label_smoothing: fraction of a label spread over all classes, in [0, 1).
-        problem_type: what labels mean: None (integers are classes, floats are soft targets),
-            "single_label_classification", "multi_label_classification" or "regression".
+        problem_type: what labels mean: "single_label_classification", "multi_label_classification" or "regression";
+            None lets their dtype decide, see ``classification_loss``.
         num_labels: number of classes; taken from ``id2label`` where that is given, otherwise 2.
         id2label: class names by index. ``label2id`` is its inverse.
         label2id: accepted in place of ``id2label``.
@@ -162,7 +162,20 @@ class VideoMAEConfig:
             default = field.default_factory() if callable(field.default_factory) else field.default
             setattr(self, name, default if fields.get(name) is None else fields[name])
         self._normalise()
-        self._validate()
+        self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; an attribute of the caller's own is kept, and saved, with the fields nobody here knows."""
+        if name in self.__dataclass_fields__ or name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            self.unknown[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        unknown = self.__dict__.get("unknown", {})
+        if name in unknown:
+            return unknown[name]
+        raise AttributeError(f"VideoMAEConfig has no field {name!r}{nearest(name, self.__dataclass_fields__)}.")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
@@ -226,6 +239,32 @@ class VideoMAEConfig:
         """Index of each class name."""
         return {label: index for index, label in self.id2label.items()}
 
+    @label2id.setter
+    def label2id(self, indices: Mapping[str, int]) -> None:
+        self.id2label = {int(index): label for label, index in sorted(indices.items(), key=lambda pair: int(pair[1]))}
+
+    @property
+    def name_or_path(self) -> str:
+        """Where the model with this configuration was loaded from."""
+        return self.__dict__.get("_name_or_path", "")
+
+    @property
+    def use_return_dict(self) -> bool:
+        """Another name of ``return_dict``."""
+        return self.return_dict
+
+    @property
+    def _attn_implementation(self) -> str:
+        return self.attn_implementation
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, implementation: str) -> None:
+        self.attn_implementation = implementation
+
+    def get_text_config(self, **options: Any) -> Self:
+        """Return the configuration itself: there is no other one for text."""
+        return self
+
     @property
     def pixel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation of the input normalisation, or None where they are not known."""
@@ -267,6 +306,7 @@ class VideoMAEConfig:
             CheckpointError: if it is the configuration of another type of model.
         """
         check_model_type(content)
+        content = _from_videomae_v2(content) if "model_config" in content else content
         names = {field.name for field in dataclasses.fields(cls)} - {"unknown"} | {"qkv_bias", "num_labels", "label2id"}
         fields = {name: value for name, value in content.items() if name in names}
         unknown = {name: value for name, value in content.items() if name not in names and name != "model_type"}
@@ -290,6 +330,7 @@ class VideoMAEConfig:
             CheckpointError: if there is no such file, or it cannot be read.
         """
         hub_options, overrides = split_hub_options(options)
+        overrides.pop("trust_remote_code", None)  # no code of a checkpoint is ever run
         return cls.from_dict(read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options)), **overrides)
 
     def save_pretrained(self, directory: str | Path) -> Path:
@@ -302,6 +343,20 @@ class VideoMAEConfig:
         """Return the text of config.json."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
+    def to_json_file(self, path: str | Path) -> None:
+        """Write the content of config.json to a file."""
+        write_json(path, self.to_dict())
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults of the content of config.json."""
+        default = type(self)().to_dict()
+        return {name: v for name, v in self.to_dict().items() if name not in default or default[name] != v}
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Set several fields; the next model made with the configuration validates them."""
+        for name, value in changes.items():
+            setattr(self, name, value)
+
     def _normalise(self) -> None:
         """Bring what JSON and callers may give (lists, string keys, label2id) into one form."""
         for name in ("image_size", "patch_size", "position_grid", "image_mean", "image_std"):
@@ -310,7 +365,11 @@ class VideoMAEConfig:
                 setattr(self, name, tuple(value))
         self.id2label = {int(index): str(label) for index, label in sorted(self.id2label.items(), key=_index)}
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
+        """Raise a ValueError for sizes that do not divide, values out of range and unknown choices.
+
+        A model calls this too: fields can be assigned one after the other, and need to fit when it is made.
+        """
         for name in ("image_size", "patch_size"):
             _check_size(name, getattr(self, name))
         for name in _POSITIVE_FIELDS:
@@ -429,8 +488,39 @@ def _check_size(name: str, size: Any) -> None:
 def check_model_type(content: Mapping[str, Any]) -> None:
     """Raise a CheckpointError if the content of a config.json is that of another type of model."""
     model_type = content.get("model_type", VideoMAEConfig.model_type)
-    if model_type != VideoMAEConfig.model_type:
+    if model_type != VideoMAEConfig.model_type and not str(model_type).startswith("VideoMAEv2"):
         raise CheckpointError(f"this is a checkpoint of a {model_type!r} model, not of {VideoMAEConfig.model_type!r}.")
+
+
+def _from_videomae_v2(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the config.json of OpenGVLab's VideoMAEv2 folders, whose sizes stand under "model_config"."""
+    theirs = content["model_config"]
+    for name in ("use_learnable_pos_emb", "cos_attn"):
+        if theirs.get(name):
+            raise CheckpointError(f"VideoMAEv2 with {name}=true is not known here: load a checkpoint without it.")
+    fields = {ours: theirs[name] for ours, name in _VIDEOMAE_V2_FIELDS if theirs.get(name) is not None}
+    fields["intermediate_size"] = int(theirs["embed_dim"] * theirs.get("mlp_ratio", 4))
+    fields["output_norm_eps"] = fields.setdefault("layer_norm_eps", 1e-6)
+    return fields
+
+
+_VIDEOMAE_V2_FIELDS = (
+    ("image_size", "img_size"),
+    ("patch_size", "patch_size"),
+    ("num_channels", "in_chans"),
+    ("num_labels", "num_classes"),
+    ("hidden_size", "embed_dim"),
+    ("num_hidden_layers", "depth"),
+    ("num_attention_heads", "num_heads"),
+    ("qv_bias", "qkv_bias"),
+    ("hidden_dropout_prob", "drop_rate"),
+    ("attention_probs_dropout_prob", "attn_drop_rate"),
+    ("drop_path", "drop_path_rate"),
+    ("layer_norm_eps", "layer_norm_eps"),
+    ("tubelet_size", "tubelet_size"),
+    ("num_frames", "num_frames"),
+    ("use_mean_pooling", "use_mean_pooling"),
+)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

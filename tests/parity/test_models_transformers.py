@@ -57,7 +57,7 @@ def test_what_transformers_saves_gives_the_same_outputs_here(name, attention, me
     model = getattr(videomae, name).from_pretrained(tmp_path, attn_implementation=attention)
     arguments = inputs(name) | {"output_hidden_states": True, "output_attentions": True}
     expected, outputs = reference(**arguments), model(**arguments)
-    assert outputs.keys() == tuple(expected.keys())
+    assert list(outputs.keys()) == list(expected.keys())
     for key, value in expected.items():
         pairs = [(outputs[key], value)] if torch.is_tensor(value) else list(zip(outputs[key], value, strict=True))
         assert pairs

@@ -1,8 +1,9 @@
+import copy
 import json
 
 import pytest
 
-from videomae import CheckpointError, VideoMAEConfig
+from videomae import CheckpointError, VideoMAEConfig, VideoMAEModel
 from videomae.config import PRESETS
 
 
@@ -114,3 +115,23 @@ def test_overrides_replace_labels_of_the_file_whole():
     config = VideoMAEConfig.from_dict({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}, num_labels=5)
     assert config.num_labels == 5
     assert config.replace(num_labels=3).num_labels == 3
+
+
+def test_what_is_assigned_is_kept_saved_and_validated_when_a_model_is_made(tmp_path):
+    config = VideoMAEConfig(image_size=32, num_frames=4, hidden_size=16, num_attention_heads=2, num_hidden_layers=1)
+    config.label2id = {"run": 1, "jump": 0, "sit": 2}
+    assert config.id2label == {0: "jump", 1: "run", 2: "sit"}
+    assert config.num_labels == 3
+    config.my_note = "kept"
+    config._attn_implementation = "eager"
+    assert config.attn_implementation == "eager"
+    config.to_json_file(tmp_path / "config.json")
+    back = VideoMAEConfig.from_pretrained(tmp_path)
+    assert back.my_note == "kept"
+    assert back.label2id == {"jump": 0, "run": 1, "sit": 2}
+    assert copy.deepcopy(back) == back
+    with pytest.raises(AttributeError, match=r"no field 'num_frame' \(did you mean 'num_frames'\?\)"):
+        back.num_frame  # noqa: B018
+    back.num_frames = 5
+    with pytest.raises(ValueError, match="num_frames must be divisible by tubelet_size, got 5 and 2"):
+        VideoMAEModel(back)

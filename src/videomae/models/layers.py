@@ -62,6 +62,13 @@ class Blocks(nn.ModuleList):
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         super().__init__(Block(drop_path=rate, **block) for rate in rates)  # type: ignore[arg-type]
         self.gradient_checkpointing = False
+        self.checkpoint_every = 1
+        self.run_checkpointed: Callable[..., Tensor] = partial(checkpoint, use_reentrant=False)
+
+    @property
+    def layer(self) -> "Blocks":
+        """The blocks, as ``encoder.layer[i]`` of transformers."""
+        return self
 
     def forward(self, x: Tensor, *, keep_last: int | None = None, trace: Trace = NO_TRACE) -> Tensor:
         """Run all blocks.
@@ -78,7 +85,8 @@ class Blocks(nn.ModuleList):
         for i, block in enumerate(self):
             trace.add_hidden_state(x)
             kept = keep_last if i == len(self) - 1 else None
-            run = partial(checkpoint, block, use_reentrant=False) if save_memory else block
+            recomputed = save_memory and i % self.checkpoint_every == 0
+            run = partial(self.run_checkpointed, block) if recomputed else block
             x = run(x, kept, trace.attentions)
         trace.add_hidden_state(x)
         return x
@@ -151,22 +159,12 @@ class Attention(nn.Module):
 
     def query_key_value(self, x: Tensor, keep_last: int | None) -> Iterable[Tensor]:
         """Project (B, N, D) to query (B, H, K, d), key (B, H, N, d) and value (B, H, N, d)."""
-        bias = None
+        query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, D) each
+        if keep_last is not None:
+            query = query[:, -keep_last:]
         if self.q_bias is not None and self.v_bias is not None:
-            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        if keep_last is None:
-            if type(self.qkv) is nn.Linear:
-                joined = F.linear(x, self.qkv.weight, bias)
-            else:  # an adapter in its place, which has more than a weight
-                joined = self.qkv(x) if bias is None else self.qkv(x) + bias
-            projected = joined.chunk(3, dim=-1)
-        else:
-            width = x.shape[-1]
-            q_bias, kv_bias = (None, None) if bias is None else bias.split([width, 2 * width])
-            q_weight, kv_weight = self.qkv.weight.split([width, 2 * width])
-            query = F.linear(x[:, -keep_last:], q_weight, q_bias)
-            projected = (query, *F.linear(x, kv_weight, kv_bias).chunk(2, dim=-1))
-        return (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in projected)
+            query, value = query + self.q_bias, value + self.v_bias
+        return (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (query, key, value))
 
 
 class AttentivePooler(nn.Module):

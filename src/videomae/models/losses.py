@@ -94,12 +94,14 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, *, 
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) -> Tensor:
-    """Compute the loss that the labels ask for.
+    """Compute the loss that the labels ask for, chosen by their dtype and the configuration as in transformers.
 
     Args:
         logits: (B, L).
-        labels: (B,) int64 classes; or (B, L) float soft targets that sum to 1 (mixup, cutmix). With ``problem_type``
-            "multi_label_classification" (B, L) of 0 and 1; with "regression" (B, L) float values.
+        labels: what the configuration's ``problem_type`` takes. "single_label_classification": (B,) integer classes,
+            or (B, L) float soft targets (mixup, cutmix). "multi_label_classification": (B, L) of 0 and 1.
+            "regression": (B, L) float values. None: the first for integers, the second for floats, and the third
+            where L is 1.
         config: ``problem_type`` and ``label_smoothing``.
 
     Returns:
@@ -109,39 +111,30 @@ def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) 
         ValueError: if the labels do not fit the logits or the problem type.
     """
     logits = logits.float()
-    soft = labels.is_floating_point()
-    if config.problem_type == "regression":
+    soft, single = labels.is_floating_point(), logits.shape[-1] == 1
+    problem = config.problem_type
+    if problem is None and soft:
+        problem = "regression" if single else "multi_label_classification"
+    if problem == "regression":
         return F.mse_loss(logits, _same_shape(labels.float(), logits))
-    if config.problem_type == "multi_label_classification":
+    if problem == "multi_label_classification":
         return F.binary_cross_entropy_with_logits(logits, _same_shape(labels.float(), logits))
-    if soft and config.problem_type == "single_label_classification":
+    if single:
         raise ValueError(
-            "problem_type='single_label_classification' takes integer labels (B,), got "
-            f"{labels.dtype} {tuple(labels.shape)}: leave problem_type unset for soft targets"
+            "one class leaves nothing to learn: its loss is always 0. Give num_labels=2 or more; for regression give "
+            "float labels, for a yes or no float labels of 0 and 1 and problem_type='multi_label_classification'."
         )
     if soft:
-        labels = _check_distribution(_same_shape(labels.float(), logits))
+        labels = _same_shape(labels.float(), logits)
     elif labels.shape != logits.shape[:1]:
         raise ValueError(
             f"integer labels must be one class per clip, {tuple(logits.shape[:1])}, got {tuple(labels.shape)}. For "
-            "several classes per clip set problem_type='multi_label_classification'; soft targets are float"
+            "several classes per clip give floats, or problem_type='multi_label_classification'."
         )
     return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-
-
-def _check_distribution(labels: Tensor) -> Tensor:
-    if labels.shape[-1] == 1:
-        raise ValueError("soft targets over a single class carry nothing: set problem_type='regression'?")
-    looked_at = labels.device.type == "cpu" and not torch.compiler.is_compiling()
-    if looked_at and not torch.allclose(labels.sum(-1), labels.new_tensor(1.0), atol=1e-3):
-        raise ValueError(
-            "soft targets must sum to 1 for every clip. For several classes per clip set "
-            "problem_type='multi_label_classification'"
-        )
-    return labels
 
 
 def _same_shape(labels: Tensor, logits: Tensor) -> Tensor:
     if labels.shape == logits.shape or labels.numel() == logits.numel() == len(logits):
         return labels.view_as(logits)
-    raise ValueError(f"labels must have the shape of the logits, {tuple(logits.shape)}, got {tuple(labels.shape)}")
+    raise ValueError(f"labels must have the shape of the logits, {tuple(logits.shape)}, got {tuple(labels.shape)}.")

@@ -1,50 +1,46 @@
 """What the models return: fields by attribute, by key and by position."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-class ModelOutput:
-    """Base of the outputs; a field that is None is skipped by position and in iteration, as in transformers."""
+class ModelOutput(OrderedDict[str, Any]):
+    """Base of the outputs: a dict of the fields that are set, which also answers by attribute and by position.
 
-    def keys(self) -> tuple[str, ...]:
-        """Names of the fields that are set."""
-        return tuple(f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None)  # type: ignore[arg-type]
+    A field that is None is left out, as in transformers. It is rebuilt from a mapping or pairs, as accelerate,
+    DataParallel and FSDP do it.
+    """
 
-    def values(self) -> tuple[Any, ...]:
-        """Return the fields that are set."""
-        return tuple(getattr(self, name) for name in self.keys())
-
-    def items(self) -> tuple[tuple[str, Any], ...]:
-        """Return names and values of the fields that are set."""
-        return tuple(zip(self.keys(), self.values(), strict=True))
+    def __init__(self, content: Any = (), /, **fields: Any) -> None:
+        given = dict(content) | fields
+        super().__init__((name, value) for name, value in given.items() if value is not None)
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are set, as with ``return_dict=False``."""
-        return self.values()
+        return tuple(self.values())
 
-    def __getitem__(self, key: str | int | slice) -> Any:
-        if isinstance(key, str):
-            if key not in self.keys():
-                raise KeyError(key)
-            return getattr(self, key)
-        return self.values()[key]
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            return self.get(name)
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}.")
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
 
 
-@dataclasses.dataclass
+# Dataclasses of annotations alone: a default would stand in the class, before what the dict holds. With their own
+# ``repr``, torch.jit.trace takes them for the dicts that they are, not for classes to compile.
+@dataclasses.dataclass(init=False, eq=False)
 class BaseModelOutput(ModelOutput):
     """Output of ``VideoMAEModel``.
 
@@ -55,21 +51,21 @@ class BaseModelOutput(ModelOutput):
     """
 
     last_hidden_state: Tensor
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(init=False, eq=False)
 class OutputWithLoss(ModelOutput):
     """What the two outputs below have in common."""
 
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
+    loss: Tensor | None
+    logits: Tensor | None
+    hidden_states: tuple[Tensor, ...] | None
+    attentions: tuple[Tensor, ...] | None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(init=False, eq=False)
 class VideoMAEForPreTrainingOutput(OutputWithLoss):
     """Output of ``VideoMAEForPreTraining``.
 
@@ -81,7 +77,7 @@ class VideoMAEForPreTrainingOutput(OutputWithLoss):
     """
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(init=False, eq=False)
 class ImageClassifierOutput(OutputWithLoss):
     """Output of ``VideoMAEForVideoClassification`` (the name is that of transformers).
 

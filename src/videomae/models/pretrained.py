@@ -3,19 +3,28 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from videomae.config import VideoMAEConfig, nearest
+from videomae.config import VideoMAEConfig
 from videomae.errors import CheckpointError
 from videomae.hub import split_hub_options
-from videomae.models.layers import Attention, AttentivePooler, Blocks, Trace
+from videomae.models.compatibility import WITHOUT_EFFECT, DeviceMap, TransformersMethods, place_model
+from videomae.models.layers import Attention, AttentivePooler, Trace
 from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
 from videomae.models.patches import PositionTable
-from videomae.models.weights import Checkpoint, Tensors, open_checkpoint, save_hf, save_v1
+from videomae.models.weights import (
+    Checkpoint,
+    Tensors,
+    checkpoint_of,
+    open_checkpoint,
+    save_hf,
+    save_v1,
+    to_our_names,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +42,7 @@ _ALLOWED: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-class PretrainedModel(nn.Module):
+class PretrainedModel(TransformersMethods):
     """Base of the models.
 
     Attributes:
@@ -42,23 +51,30 @@ class PretrainedModel(nn.Module):
     """
 
     task: ClassVar[str]
+    loading_info: dict[str, Any]
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
+        config.validate()
         self.config = config
 
     @classmethod
     def from_pretrained(
         cls,
-        path_or_id: str | Path,
+        pretrained_model_name_or_path: str | Path | None,
         *,
-        config: VideoMAEConfig | None = None,
+        config: VideoMAEConfig | str | Path | None = None,
+        state_dict: Tensors | None = None,
         dtype: torch.dtype | str | None = None,
-        device: torch.device | str | None = None,
+        device: DeviceMap = None,
+        device_map: DeviceMap = None,
+        max_memory: dict[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
         ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
         **options: Any,
     ) -> Self:
-        """Load a checkpoint of any family: Hugging Face, VideoMAE v1 and v2, MMAction2.
+        """Load a checkpoint of any family: Hugging Face, VideoMAE v1 and v2, MMAction2, a training run's.
 
         The weights are memory-mapped and the model is never initialised at random first. Every tensor is accounted
         for: one that is missing, left over or of another shape is an error that names it. The one exception is
@@ -66,33 +82,60 @@ class PretrainedModel(nn.Module):
         for classification (it then pools by mean, whatever the pre-training config says).
 
         Args:
-            path_or_id: a directory, a weights file, or the id of a model on the Hugging Face Hub.
+            pretrained_model_name_or_path: a directory, a weights file, or the id of a model on the Hugging Face Hub;
+                None where ``config`` and ``state_dict`` are given.
             config: used instead of the stored or inferred one.
+            state_dict: weights, by the names of any family, used instead of the stored ones.
             dtype: of the parameters: a torch dtype or its name, "auto" for the stored one; None is float32.
+                ``torch_dtype`` is another name for it.
             device: where to put the model; None is the CPU.
+            device_map: likewise, or "auto", "balanced", "sequential" or a dict of modules' places, which accelerate
+                carries out ("disk" needs ``offload_folder``).
+            max_memory: what accelerate may use of each device.
+            offload_folder: for weights that stay on the disk.
             ignore_mismatched_sizes: start the classifier untrained where its size differs from the stored one.
+            output_loading_info: whether to return, beside the model, which names were missing and left over.
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
-                ``subfolder`` choose what is fetched; everything else overrides a field of the configuration, for
+                ``subfolder`` choose what is fetched; ``low_cpu_mem_usage``, ``trust_remote_code`` and
+                ``weights_only`` change nothing here; everything else overrides a field of the configuration, for
                 example ``num_frames=32``, ``image_size=(256, 320)``, ``num_labels=10`` or
                 ``attn_implementation="eager"``. Another ``num_channels`` starts every channel from the mean of the
                 trained ones.
 
         Returns:
-            The model, in evaluation mode.
+            The model, in evaluation mode; with ``output_loading_info`` a pair of it and a dict.
 
         Raises:
             CheckpointError: if the checkpoint cannot be read or does not fit.
             TypeError: for an option that is neither.
         """
         hub_options, overrides = split_hub_options(options)
+        for name in WITHOUT_EFFECT:
+            overrides.pop(name, None)
+        if (older := overrides.pop("torch_dtype", None)) is not None:
+            dtype = older
+        if isinstance(config, str | Path):
+            config = VideoMAEConfig.from_pretrained(config, **hub_options)
+        if state_dict is not None:
+            if config is None and pretrained_model_name_or_path is not None:
+                config = VideoMAEConfig.from_pretrained(pretrained_model_name_or_path, **hub_options)
+            checkpoint = checkpoint_of(state_dict, source="the state dict")
+        elif pretrained_model_name_or_path is None:
+            raise ValueError("without a path or id, from_pretrained() needs config and state_dict.")
+        else:
+            checkpoint = open_checkpoint(pretrained_model_name_or_path, **hub_options)
         model = cls.from_checkpoint(
-            open_checkpoint(path_or_id, **hub_options),
+            checkpoint,
             config=config,
             dtype=dtype,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             **overrides,
         )
-        return model if device is None else model.to(device)
+        model.config._name_or_path = str(pretrained_model_name_or_path or "")
+        place = device if device_map is None else device_map
+        if place is not None:
+            place_model(model, place, max_memory=max_memory, offload_folder=offload_folder)
+        return cast(Any, (model, model.loading_info)) if output_loading_info else model
 
     @classmethod
     def from_checkpoint(
@@ -105,9 +148,6 @@ class PretrainedModel(nn.Module):
         **overrides: Any,
     ) -> Self:
         """Make a model of a checkpoint that is open already; arguments and errors as for ``from_pretrained``."""
-        for name, ours in (("torch_dtype", "dtype"), ("device_map", "device")):
-            if name in overrides:
-                raise TypeError(f"from_pretrained() has no argument {name!r} (did you mean {ours!r}?)")
         if cls.task == "classification" and checkpoint.task != "classification":
             overrides = {"use_mean_pooling": True} | overrides
         config = checkpoint.resolve_config(**overrides) if config is None else config.replace(**overrides)
@@ -140,38 +180,82 @@ class PretrainedModel(nn.Module):
                 module.to(dtype)
             elif any(weight.rpartition(".")[0] == name for weight in untrained):
                 self.init_weights(module)
+        self.loading_info = {
+            "missing_keys": {name for name in untrained if name not in checkpoint.tensors},
+            "unexpected_keys": set(checkpoint.tensors) - set(expected),
+            "mismatched_keys": {
+                (name, tuple(checkpoint.tensors[name].shape), tuple(expected[name].shape))
+                for name in untrained
+                if name in checkpoint.tensors
+            },
+            "error_msgs": [],
+        }
         if untrained:
             log.warning("untrained, to be fine-tuned: %s", ", ".join(untrained))
 
-    def save_pretrained(self, path: str | Path, *, family: str = "hf") -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Tensors | None = None,
+        save_function: Callable[..., Any] = torch.save,
+        push_to_hub: bool = False,
+        max_shard_size: int | str = "50GB",
+        safe_serialization: bool = True,
+        *,
+        family: str = "hf",
+        **hub_options: Any,
+    ) -> None:
         """Write the model.
 
         Args:
-            path: for "hf" a directory, which gets config.json and model.safetensors and loads in transformers too;
-                for "v1" a .pth file for the scripts of VideoMAE v1 and v2.
+            save_directory: for "hf" a directory, which gets config.json and model.safetensors and loads in
+                transformers too; for "v1" a .pth file for the scripts of VideoMAE v1 and v2.
+            is_main_process: False writes nothing.
+            state_dict: written instead of the model's own weights.
+            save_function: takes the tensors and a path, where they are not safetensors.
+            push_to_hub: whether to upload the model too, as ``repo_id`` or under the directory's name.
+            max_shard_size: bytes of one file, or such as "5GB".
+            safe_serialization: False writes pytorch_model.bin.
             family: "hf" or "v1".
+            hub_options: ``repo_id`` and the options of ``push_to_hub``.
 
         Raises:
             ValueError: for another family, or "v1" of a bare encoder, which v1 has no file for.
         """
+        if not is_main_process:
+            return
+        weights = self.named_weights() if state_dict is None else to_our_names(state_dict, source="the state dict")[1]
+        if any(tensor.is_meta for tensor in weights.values()):  # offloaded by accelerate
+            from accelerate.utils import get_state_dict_offloaded_model
+
+            weights = to_our_names(get_state_dict_offloaded_model(self), source="the offloaded model")[1]
         if family == "hf":
             content = self.config.to_dict()
             content.pop("torch_dtype", None)  # the older name of dtype
             content |= {"architectures": [type(self).__name__], "dtype": str(self.dtype).removeprefix("torch.")}
-            save_hf(Path(path), self.named_weights(), content)
+            save_hf(
+                Path(save_directory),
+                weights,
+                content,
+                max_shard_size=max_shard_size,
+                save_function=None if safe_serialization else save_function,
+            )
         elif family == "v1" and self.task != "encoder":
             if self.task == "pretraining" and self.config.use_mean_pooling:
                 raise ValueError(
                     "v1 needs the encoder's final LayerNorm, which a model with use_mean_pooling=True has not: "
-                    "pre-train with use_mean_pooling=False"
+                    "pre-train with use_mean_pooling=False."
                 )
             if self.config.attentive_pooling:
-                raise ValueError("v1 has no attentive pooling: save this model as 'hf'")
-            save_v1(Path(path), self.named_weights(), task=self.task)
+                raise ValueError("v1 has no attentive pooling: save this model as 'hf'.")
+            save_v1(Path(save_directory), weights, task=self.task)
         else:
             raise ValueError(
-                f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}"
+                f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}."
             )
+        if push_to_hub:
+            self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
 
     def named_weights(self) -> Tensors:
         """Return the parameters as they are called in a checkpoint, the encoder's under "videomae."."""
@@ -196,28 +280,6 @@ class PretrainedModel(nn.Module):
         elif isinstance(module, Attention) and module.q_bias is not None and module.v_bias is not None:
             nn.init.zeros_(module.q_bias)
             nn.init.zeros_(module.v_bias)
-
-    def gradient_checkpointing_enable(self) -> None:
-        """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
-        self._set_gradient_checkpointing(True)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """Keep activations for the backward pass."""
-        self._set_gradient_checkpointing(False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the parameters."""
-        return next(self.parameters()).dtype
-
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
-        """Count the parameters."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     def new_trace(self, output_hidden_states: bool | None, output_attentions: bool | None) -> Trace:
         """Make room for what a forward pass is asked to show; None takes the config's default."""
@@ -249,11 +311,6 @@ class PretrainedModel(nn.Module):
         as_output = self.config.return_dict if return_dict is None else return_dict
         return output if as_output else output.to_tuple()
 
-    def _set_gradient_checkpointing(self, enabled: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, Blocks):
-                module.gradient_checkpointing = enabled
-
 
 def match_tensors(
     checkpoint: Checkpoint, expected: Tensors, task: str, ignore_mismatched_sizes: bool
@@ -279,8 +336,8 @@ def match_tensors(
         )
     found = checkpoint.tensors
     may_drop, may_be_new = _ALLOWED.get((checkpoint.task, task), ((), ()))
-    if task == checkpoint.task == "classification" and not checkpoint.resolve_config().attentive_pooling:
-        may_be_new = ("pooler.",)
+    if task == checkpoint.task == "classification":
+        may_be_new = tuple(part for part in ("pooler.", "classifier.") if not any(n.startswith(part) for n in found))
     mismatched = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     if ignore_mismatched_sizes:
         may_be_new = (*may_be_new, *(name for name in mismatched if name.startswith("classifier.")))
@@ -296,22 +353,16 @@ def match_tensors(
     ]
     if wrong:
         advice = ""
-        if all("classifier." in line for line in wrong):
-            advice = ". For new classes pass ignore_mismatched_sizes=True: the classifier then starts untrained"
+        sizes_only = all(line.startswith(("classifier.weight is", "classifier.bias is")) for line in wrong)
+        if sizes_only and not ignore_mismatched_sizes:
+            advice = ". For other classes pass ignore_mismatched_sizes=True: the classifier then starts untrained"
         raise CheckpointError(
             f"{checkpoint.source} does not fit the model: {'; '.join(wrong[:8])}"
             + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
             + advice
+            + "."
         )
     return {name: found[name] for name in expected if name not in untrained}, untrained
-
-
-def refuse_unknown(arguments: dict[str, Any], function: Callable[..., Any]) -> None:
-    """Raise a TypeError that names the nearest right argument, if any argument is unknown."""
-    for name in arguments:
-        code = getattr(function, "__func__", function).__code__
-        known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-        raise TypeError(f"forward() has no argument {name!r}{nearest(name, known)}")
 
 
 def _resolve_dtype(dtype: torch.dtype | str | None, checkpoint: Checkpoint) -> torch.dtype:

@@ -2,6 +2,8 @@
 
 Shapes: B clips, T frames, C channels, H x W pixels; N tubelets, V visible, M masked, K that the decoder predicts;
 D width, P values per tubelet, L classes. A mask is True where a tubelet is masked.
+
+The options of ``forward`` are not keyword-only, as elsewhere: torch.onnx's older exporter passes all by position.
 """
 
 from typing import Any, ClassVar
@@ -10,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from videomae.config import VideoMAEConfig
-from videomae.models.layers import NO_TRACE, AttentivePooler, Blocks, Trace
+from videomae.models.layers import AttentivePooler, Blocks
 from videomae.models.losses import classification_loss, pixel_targets, reconstruction_loss
 from videomae.models.outputs import BaseModelOutput, ImageClassifierOutput, VideoMAEForPreTrainingOutput
 from videomae.models.patches import PatchEmbed, PositionTable
-from videomae.models.pretrained import PretrainedModel, refuse_unknown
+from videomae.models.pretrained import PretrainedModel
 
 
 class VideoMAEModel(PretrainedModel):
@@ -38,12 +40,10 @@ class VideoMAEModel(PretrainedModel):
         self,
         pixel_values: Tensor,
         bool_masked_pos: Tensor | None = None,
-        *,
         num_masked: int | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **unknown: Any,
     ) -> BaseModelOutput | tuple[Any, ...]:
         """Encode clips.
 
@@ -54,7 +54,6 @@ class VideoMAEModel(PretrainedModel):
             output_attentions: whether to return attention weights (computed eagerly, whatever the implementation).
             output_hidden_states: whether to return the input of the first and the output of every block.
             return_dict: whether to return a ``BaseModelOutput``; a tuple of its fields otherwise.
-            unknown: refused, with the nearest right name.
 
         Returns:
             The tokens (B, V, D), after the final LayerNorm where the model has one, and what was asked for.
@@ -63,19 +62,14 @@ class VideoMAEModel(PretrainedModel):
             ValueError: if the clips or the mask do not fit the model.
             TypeError: for a mask that is not bool, and for unknown arguments.
         """
-        refuse_unknown(unknown, self.forward)
         trace = self.new_trace(output_hidden_states, output_attentions)
         visible = None
         if bool_masked_pos is not None:
             visible, _ = self.split_mask(pixel_values, bool_masked_pos, num_masked)
-        tokens = self.encode(pixel_values, visible, trace)
-        return self.finish(BaseModelOutput(tokens, **trace.outputs()), return_dict)
-
-    def encode(self, pixel_values: Tensor, visible: Tensor | None = None, trace: Trace = NO_TRACE) -> Tensor:
-        """Encode the tubelets at (B, V) ``visible``, or all: (B, T, C, H, W) to (B, V, D)."""
         tokens = self.patch_embed(pixel_values, visible) + self.position(visible)  # (B, V, D)
         tokens = self.blocks(tokens, trace=trace)
-        return tokens if self.norm is None else self.norm(tokens)
+        tokens = tokens if self.norm is None else self.norm(tokens)
+        return self.finish(BaseModelOutput(last_hidden_state=tokens, **trace.outputs()), return_dict)
 
 
 class VideoMAEForPreTraining(PretrainedModel):
@@ -108,13 +102,11 @@ class VideoMAEForPreTraining(PretrainedModel):
         pixel_values: Tensor,
         bool_masked_pos: Tensor,
         decoder_masked_pos: Tensor | None = None,
-        *,
         num_masked: int | None = None,
         num_decoder_masked: int | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **unknown: Any,
     ) -> VideoMAEForPreTrainingOutput | tuple[Any, ...]:
         """Reconstruct the hidden tubelets of clips and measure the error.
 
@@ -128,7 +120,6 @@ class VideoMAEForPreTraining(PretrainedModel):
             output_attentions: whether to return the encoder's attention weights.
             output_hidden_states: whether to return the encoder's hidden states.
             return_dict: whether to return a ``VideoMAEForPreTrainingOutput``; a tuple of its fields otherwise.
-            unknown: refused, with the nearest right name.
 
         Returns:
             The loss (scalar, float32), the predictions (B, M or K, P), and what was asked for.
@@ -137,19 +128,22 @@ class VideoMAEForPreTraining(PretrainedModel):
             ValueError: if the clips or the masks do not fit the model.
             TypeError: for a mask that is not bool, and for unknown arguments.
         """
-        refuse_unknown(unknown, self.forward)
-        trace = self.new_trace(output_hidden_states, output_attentions)
         visible, predicted = self.split_mask(pixel_values, bool_masked_pos, num_masked)
-        loss_mask = None
+        num_masked, loss_mask = predicted.shape[1], None
         if decoder_masked_pos is not None:
             predicted, _ = self.split_mask(pixel_values, decoder_masked_pos, num_decoder_masked, "decoder_masked_pos")
             loss_mask = bool_masked_pos.gather(1, predicted)  # (B, K)
         if not predicted.shape[1]:
             raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct")
-        tokens = self.encoder_to_decoder(self.videomae.encode(pixel_values, visible, trace))  # (B, V, D)
+        shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        encoded = self.videomae(pixel_values, bool_masked_pos, num_masked=num_masked, **shown, return_dict=True)
+        tokens = self.encoder_to_decoder(encoded.last_hidden_state)  # (B, V, D)
         logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
         loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), loss_mask)
-        return self.finish(VideoMAEForPreTrainingOutput(loss, logits, **trace.outputs()), return_dict)
+        output = VideoMAEForPreTrainingOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+        return self.finish(output, return_dict)
 
 
 class Decoder(nn.Module):
@@ -201,11 +195,9 @@ class VideoMAEForVideoClassification(PretrainedModel):
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
-        *,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **unknown: Any,
     ) -> ImageClassifierOutput | tuple[Any, ...]:
         """Classify clips.
 
@@ -215,7 +207,6 @@ class VideoMAEForVideoClassification(PretrainedModel):
             output_attentions: whether to return attention weights (computed eagerly, whatever the implementation).
             output_hidden_states: whether to return the input of the first and the output of every block.
             return_dict: whether to return an ``ImageClassifierOutput``; a tuple of its fields otherwise.
-            unknown: refused, with the nearest right name.
 
         Returns:
             The loss (scalar, float32; only with labels), the logits (B, L), and what was asked for.
@@ -224,12 +215,14 @@ class VideoMAEForVideoClassification(PretrainedModel):
             ValueError: if clips or labels do not fit the model.
             TypeError: for unknown arguments.
         """
-        refuse_unknown(unknown, self.forward)
-        trace = self.new_trace(output_hidden_states, output_attentions)
-        tokens = self.videomae.encode(pixel_values, trace=trace)  # (B, N, D)
-        logits = self.classifier(self.head_dropout(self.pool(tokens)))
+        shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        encoded = self.videomae(pixel_values, **shown, return_dict=True)
+        logits = self.classifier(self.head_dropout(self.pool(encoded.last_hidden_state)))
         loss = None if labels is None else classification_loss(logits, labels, self.config)
-        return self.finish(ImageClassifierOutput(loss, logits, **trace.outputs()), return_dict)
+        output = ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+        return self.finish(output, return_dict)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Make one feature of a clip's tokens, (B, N, D) to (B, D), in the way that the configuration says."""

@@ -11,10 +11,12 @@ import pathlib
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -73,6 +75,7 @@ FAMILIES = {
     "v1-classification": Family(
         "VideoMAE v1/v2 fine-tuning", modules=(("videomae.", ""), ("fc_norm.", "fc_norm."), ("classifier.", "head."))
     ),
+    "videomae": Family("this project", modules=()),
     "mmaction2": Family(
         "MMAction2",
         modules=(
@@ -85,6 +88,23 @@ FAMILIES = {
     ),
 }
 
+# How a name ends that is there in every checkpoint of a family, the first match counts. What stands before it was put
+# there by a wrapper: "module." (DataParallel), "model." or "net." (Lightning, OpenGVLab), "backbone.", "ema." ...
+_PATCH_EMBEDDINGS = (
+    ("hf", "videomae.embeddings.patch_embeddings.projection.weight"),
+    ("hf", "embeddings.patch_embeddings.projection.weight"),
+    ("mmaction2", "backbone.patch_embed.projection.weight"),
+    ("videomae", "videomae.patch_embed.proj.weight"),
+    ("v1-pretraining", "encoder.patch_embed.proj.weight"),
+    ("v1-classification", "patch_embed.proj.weight"),
+)
+# Wrappers that may stand anywhere in a name: of torch.compile, FSDP and activation checkpointing.
+_INNER_WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_AVERAGED = re.compile(r"ema|teacher|averag|swa|momentum")
+# Where training scripts keep the weights; an average of them counts where there is nothing else.
+_STATE_DICT_KEYS = ("model", "module", "state_dict", "model_state_dict", "net", "weights")
+_AVERAGE_KEYS = ("model_ema", "ema", "state_dict_ema", "ema_state_dict", "ema_model")
+
 # Newer transformers shows these names in memory; some files on the Hub were written with them.
 _HF_SPELLINGS = (("attention.query.bias", "attention.q_bias"), ("attention.value.bias", "attention.v_bias"))
 _BLOCK = re.compile(r"(.*blocks\.\d+\.)(.+)")
@@ -92,6 +112,11 @@ _HF_BLOCK = re.compile(r"(.*(?:encoder\.layer|decoder\.decoder_layers)\.\d+\.)(.
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _WEIGHT_FILES = (_SAFETENSORS, _SAFETENSORS + ".index.json", _PICKLE, _PICKLE + ".index.json")
+
+_WEIGHT_FILE = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
+
+# What shapes do not tell.
+_NOT_IN_SHAPES = ("num_frames", "image_size", "num_attention_heads")
 
 # Heads by width where the published sizes are not width / 64.
 _HEADS = {1280: 16, 1408: 16}
@@ -126,14 +151,27 @@ class Checkpoint:
         Raises:
             CheckpointError: if shapes do not tell a size and no override does.
         """
-        stored = self.config
+        stored = dict(self.config)
+        inferred = inferred_config(self.tensors, self.family)
         if not stored:
-            stored = inferred_config(self.tensors, self.family)
-            log.warning("%s does not tell the clip size: taking %s", self.source, _clip_size(stored | overrides))
+            stored = inferred
+            if guessed := [name for name in _NOT_IN_SHAPES if name not in overrides]:
+                taken = ", ".join(f"{name}={stored[name]}" for name in guessed)
+                log.warning("%s does not tell the clip size and the heads: taking %s", self.source, taken)
+        elif "num_labels" in inferred and not stored.keys() & {"num_labels", "id2label", "label2id", "model_config"}:
+            stored["num_labels"] = inferred["num_labels"]
         if overrides.get("position_embedding") == "interpolate" and "position_grid" not in overrides:
             trained = VideoMAEConfig.from_dict(stored)
             overrides["position_grid"] = trained.position_grid or trained.grid
-        return VideoMAEConfig.from_dict(stored, **overrides)
+        try:
+            return VideoMAEConfig.from_dict(stored, **overrides)
+        except ValueError as error:
+            if self.config:
+                raise
+            raise CheckpointError(
+                f"{self.source} does not tell {', '.join(_NOT_IN_SHAPES)}, and what was taken for them does not fit: "
+                f"{str(error).rstrip('.')}. Give those that differ."
+            ) from error
 
     def with_channels(self, number: int) -> "Checkpoint":
         """Return the checkpoint for clips of another number of channels.
@@ -178,13 +216,20 @@ def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
     if path.is_file():
         family, tensors = to_our_names(read_tensors(path), source=str(path))
         beside = path.with_name(CONFIG_NAME)
-        config = read_json(beside) if family == "hf" and beside.exists() else {}
+        config = read_json(beside) if family in ("hf", "videomae") and beside.exists() else {}
         check_model_type(config)
     else:
-        config = read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options))
+        file = find_file(path_or_id, CONFIG_NAME, **hub_options) or _config_of_run(path)
+        config = {} if file is None else read_json(file)
         check_model_type(config)
         family, tensors = to_our_names(_read_weights(path_or_id, **hub_options), source=str(path_or_id))
     return Checkpoint(str(path_or_id), family, _task(tensors), tensors, config)
+
+
+def checkpoint_of(state_dict: Mapping[str, Tensor], *, source: str) -> Checkpoint:
+    """Make a checkpoint of a state dict of any family; errors as of ``to_our_names``."""
+    family, tensors = to_our_names(dict(state_dict), source=source)
+    return Checkpoint(source, family, _task(tensors), tensors, {})
 
 
 def read_tensors(file: Path) -> Tensors:
@@ -214,26 +259,13 @@ def to_our_names(raw: Tensors, *, source: str) -> tuple[str, Tensors]:
     Raises:
         CheckpointError: if the names are of no family, or a matrix of query, key and value is missing.
     """
-    raw = {name.removeprefix("module."): tensor for name, tensor in raw.items()}
-    names = " ".join(raw)
-    if "embeddings.patch_embeddings.projection." in names:
-        return "hf", _from_hf(raw, source)
-    if "backbone.patch_embed.projection." in names:
-        table = raw.pop("backbone.pos_embed", None)
-        tensors = {_rename(name, "mmaction2"): tensor for name, tensor in raw.items()}
-        if table is not None:
-            _check_position_table(table, source)
-        return "mmaction2", tensors
-    if "encoder.patch_embed.proj.weight" in raw:
-        return "v1-pretraining", {_rename(name, "v1-pretraining"): tensor for name, tensor in raw.items()}
-    raw = {name.removeprefix("backbone."): tensor for name, tensor in raw.items()}
-    if "patch_embed.proj.weight" in raw:
-        return "v1-classification", {_rename(name, "v1-classification"): tensor for name, tensor in raw.items()}
-    shown = ", ".join(list(raw)[:4]) or "nothing"
-    raise CheckpointError(
-        f"{source} is not a checkpoint of VideoMAE: its tensors are called {shown} ... Known families: "
-        + ", ".join(family.title for family in FAMILIES.values())
-    )
+    family, raw = _unwrap(raw, source)
+    if family == "hf":
+        return family, _from_hf(raw, source)
+    table = raw.pop("backbone.pos_embed", None)
+    if table is not None:
+        _check_position_table(table, source)
+    return family, {_rename(name, family): tensor for name, tensor in raw.items()}
 
 
 def from_our_names(tensors: Tensors, family: str) -> Tensors:
@@ -275,12 +307,14 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
         raise CheckpointError(f"the checkpoint lacks {', '.join(missing)}: it is incomplete")
     width, channels, *tubelet = tensors["videomae.patch_embed.proj.weight"].shape
     fields: dict[str, Any] = {
+        "num_frames": VideoMAEConfig.num_frames,
+        "image_size": VideoMAEConfig.image_size,
         "hidden_size": width,
         "num_channels": channels,
         "tubelet_size": tubelet[0],
         "patch_size": tubelet[1] if tubelet[1] == tubelet[2] else tuple(tubelet[1:]),
         "num_hidden_layers": _depth(tensors, "videomae.blocks."),
-        "num_attention_heads": _HEADS.get(width) or max(width // 64, 1),
+        "num_attention_heads": _HEADS.get(width) or _nearest_divisor(width, width // 64),
         "intermediate_size": len(tensors["videomae.blocks.0.mlp.fc1.weight"]),
         "layer_norm_eps": 1e-12 if family == "hf" else 1e-6,
         "output_norm_eps": 1e-5 if family == "hf" else 1e-6,
@@ -293,28 +327,61 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
         fields |= {
             "decoder_hidden_size": decoder_width,
             "decoder_num_hidden_layers": _depth(tensors, "decoder.blocks."),
-            "decoder_num_attention_heads": _DECODER_HEADS.get(decoder_width) or max(decoder_width // 64, 1),
+            "decoder_num_attention_heads": _DECODER_HEADS.get(decoder_width)
+            or _nearest_divisor(decoder_width, decoder_width // 64),
             "decoder_intermediate_size": len(tensors["decoder.blocks.0.mlp.fc1.weight"]),
         }
     return fields
 
 
-def save_hf(directory: Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
+def save_hf(
+    directory: Path,
+    tensors: Tensors,
+    config: Mapping[str, Any],
+    *,
+    max_shard_size: int | str = "50GB",
+    save_function: Callable[..., Any] | None = None,
+) -> None:
     """Write a directory that ``from_pretrained``, here and in transformers, loads.
 
     Args:
-        directory: made if needed; files of the same names are replaced, each in one step.
+        directory: made if needed; files of the same names are replaced, each in one step, and shards of an earlier
+            save are removed.
         tensors: by our names.
         config: content of config.json.
+        max_shard_size: bytes of one file, or such as "5GB".
+        save_function: writes pytorch_model.bin instead of safetensors.
     """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in from_our_names(tensors, "hf").items()}
-    with atomic_write(directory / _SAFETENSORS) as temporary:
-        try:
-            save_file(stored, temporary, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"cannot write the model to {directory}: {error}. Make room, and run the same command again"
-            ) from error
+    name = _SAFETENSORS if save_function is None else _PICKLE
+    stem, suffix = name.split(".")
+    plan = split_torch_state_dict_into_shards(
+        stored, filename_pattern=f"{stem}{{suffix}}.{suffix}", max_shard_size=max_shard_size
+    )
+    for file, names in plan.filename_to_tensors.items():
+        with atomic_write(directory / file) as temporary:
+            shard = {tensor: stored[tensor] for tensor in names}
+            try:
+                if save_function is None:
+                    save_file(shard, temporary, metadata={"format": "pt"})
+                else:
+                    save_function(shard, temporary)
+            except SafetensorError as error:
+                raise CheckpointError(
+                    f"cannot write the model to {directory}: {error}. Make room, and run the same command again."
+                ) from error
+    written = set(plan.filename_to_tensors)
+    if plan.is_sharded:
+        write_json(
+            directory / f"{name}.index.json",
+            {"metadata": {"total_size": sum(t.nbytes for t in stored.values())}, "weight_map": plan.tensor_to_filename},
+        )
+        written.add(f"{name}.index.json")
+    for path in directory.iterdir():
+        if path.name not in written and _WEIGHT_FILE.fullmatch(path.name):
+            path.unlink()
     write_json(directory / CONFIG_NAME, config)
 
 
@@ -329,6 +396,45 @@ def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
     stored = {name: tensor.detach().cpu() for name, tensor in from_our_names(tensors, f"v1-{task}").items()}
     with atomic_write(file) as temporary:
         torch.save({"model": stored}, temporary)
+
+
+def _unwrap(raw: Tensors, source: str) -> tuple[str, Tensors]:
+    """Return a family and the tensors by its names, without what wrappers have put in front of them."""
+    raw = {_INNER_WRAPPERS.sub("", name): tensor for name, tensor in raw.items()}
+    for family, ending in _PATCH_EMBEDDINGS:
+        found = [n.removesuffix(ending) for n in raw if f".{n}".endswith(f".{ending}")]
+        chosen = [prefix for prefix in found if not _AVERAGED.search(prefix)] or found
+        if len(chosen) > 1:
+            raise CheckpointError(
+                f"{source} holds {len(chosen)} models, in front of whose names stand {', '.join(map(repr, chosen))}. "
+                "Save one of them alone."
+            )
+        if chosen:
+            others = tuple(prefix for prefix in found if prefix not in chosen)
+            kept = {n: t for n, t in raw.items() if not (others and n.startswith(others))}
+            return family, {_without(chosen[0], name): tensor for name, tensor in kept.items()}
+    shown = ", ".join(list(raw)[:4]) or "nothing"
+    raise CheckpointError(
+        f"{source} is not a checkpoint of VideoMAE: its tensors are called {shown} ... Known families: "
+        + ", ".join(family.title for family in FAMILIES.values())
+        + "."
+    )
+
+
+def _without(prefix: str, name: str) -> str:
+    """Remove a prefix "a.b." from a name, or else the part of it "a." that the name has."""
+    parts = prefix.split(".")[:-1]
+    for length in range(len(parts), 0, -1):
+        beginning = ".".join(parts[:length]) + "."
+        if name.startswith(beginning):
+            return name[len(beginning) :]
+    return name
+
+
+def _config_of_run(folder: Path) -> Path | None:
+    """Return the config.json of the run that a folder RUN/checkpoints/step-... belongs to, if there is one."""
+    file = folder.resolve().parent.parent / "model" / CONFIG_NAME
+    return file if folder.resolve().parent.name == "checkpoints" and file.is_file() else None
 
 
 def _rename(name: str, family: str, *, inverse: bool = False) -> str:
@@ -376,12 +482,8 @@ def _depth(tensors: Tensors, beginning: str) -> int:
     return 1 + max(int(name.removeprefix(beginning).split(".")[0]) for name in tensors if name.startswith(beginning))
 
 
-def _clip_size(fields: Mapping[str, Any]) -> str:
-    config = VideoMAEConfig
-    return (
-        f"num_frames={fields.get('num_frames', config.num_frames)}, "
-        f"image_size={fields.get('image_size', config.image_size)}"
-    )
+def _nearest_divisor(width: int, number: int) -> int:
+    return next(heads for heads in range(max(number, 1), 0, -1) if width % heads == 0)
 
 
 def _check_position_table(table: Tensor, source: str) -> None:
@@ -411,10 +513,14 @@ def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
         file = find_file(path_or_id, name, **hub_options)
         if file is not None:
             return file
-    if Path(path_or_id).exists():
+    if Path(path_or_id, "adapter_config.json").exists():
         raise CheckpointError(
-            f"{path_or_id} has a {CONFIG_NAME} but no weights: one of {', '.join(_WEIGHT_FILES)} is needed"
+            f"{path_or_id} holds an adapter alone: load the model it was made for, then "
+            f"peft.PeftModel.from_pretrained(model, {str(path_or_id)!r})."
         )
+    config = fetch_file(path_or_id, CONFIG_NAME, **hub_options)  # to hear what the folder or the Hub has instead
+    if Path(path_or_id).exists():
+        raise CheckpointError(f"{config.parent} has no weights: one of {', '.join(_WEIGHT_FILES)} is needed.")
     return fetch_file(path_or_id, _SAFETENSORS, **hub_options)  # to hear from the Hub why there is none
 
 
@@ -423,10 +529,8 @@ def _load_pickle(file: Path) -> Any:
         magic = opened.read(2)
     if magic not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise CheckpointError(f"{file} is not a PyTorch checkpoint: its content is of another kind")
-    # v1 stores its command-line arguments beside the weights: plain data, and the only classes let through.
-    harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath]
     try:
-        with torch.serialization.safe_globals(harmless):
+        with torch.serialization.safe_globals(_harmless()):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -439,14 +543,25 @@ def _load_pickle(file: Path) -> Any:
         ) from error
 
 
+def _harmless() -> list[Any]:
+    """List what may lie beside weights and is plain data: arguments, paths, and numbers and arrays of NumPy."""
+    paths = [pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
+    numbers = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDSUM"]
+    made_by = [np._core.multiarray.scalar, np._core.multiarray._reconstruct]  # type: ignore[attr-defined]
+    old_names = [(function, f"numpy.core.multiarray.{function.__name__}") for function in made_by]  # of NumPy 1
+    return [argparse.Namespace, defaultdict, *paths, np.ndarray, np.dtype, *numbers, *made_by, *old_names]
+
+
 def _state_dict(content: Any, file: Path) -> Tensors:
-    for key in ("model", "module", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+    known = (*_STATE_DICT_KEYS, *_AVERAGE_KEYS)
+    while isinstance(content, Mapping):
+        key = next((key for key in known if isinstance(content.get(key), Mapping)), None)
+        if key is None:
             break
+        content = content[key]
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a mapping of names to tensors")
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a mapping of names to tensors.")
     tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if not tensors:
-        raise CheckpointError(f"{file} holds no tensors under 'model', 'module', 'state_dict' or at its top")
+        raise CheckpointError(f"{file} holds no tensors under {', '.join(map(repr, known))} or at its top.")
     return tensors

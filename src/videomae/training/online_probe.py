@@ -122,7 +122,7 @@ def build_probe(
                 continue
             pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
             with accelerator.autocast():
-                tokens = encoder.encode(pixels)
+                tokens = encoder(pixels).last_hidden_state
             means = tokens.float().unflatten(1, (slots, -1)).mean(dim=2).flatten(1).cpu().numpy()
             found += zip(means, batch["label"].tolist(), strict=True)
         run.unreadable.note(failed, "left out of the probe, or wrong where they test it")

@@ -191,11 +191,13 @@ def test_attentive_pooling_is_the_attention_of_one_query_and_forgets_the_order_o
 
 
 def test_labels_may_be_classes_soft_targets_or_several():
-    logits_of = {"labels": None}
     model = VideoMAEForVideoClassification(config(num_labels=3)).eval()
-    logits = model(clips(), **logits_of).logits
+    logits = model(clips()).logits
     hard = torch.tensor([2, 0])
     soft = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(model(clips(), labels=hard).loss, F.cross_entropy(logits, hard))
+    torch.testing.assert_close(model(clips(), labels=soft).loss, F.binary_cross_entropy_with_logits(logits, soft))
+    model.config.problem_type = "single_label_classification"
     torch.testing.assert_close(model(clips(), labels=hard).loss, F.cross_entropy(logits, hard))
     torch.testing.assert_close(model(clips(), labels=soft).loss, -(soft * logits.log_softmax(-1)).sum(-1).mean())
     model.config.label_smoothing = 0.1
@@ -215,12 +217,23 @@ def test_labels_that_fit_no_loss_are_refused(labels):
         VideoMAEForVideoClassification(config(num_labels=3))(clips(), labels=labels)
 
 
-def test_soft_targets_must_be_a_distribution():
-    model = VideoMAEForVideoClassification(config(num_labels=3))
-    with pytest.raises(ValueError, match="must sum to 1"):
-        model(clips(), labels=torch.ones(2, 3))
-    with pytest.raises(ValueError, match="over a single class"):
-        VideoMAEForVideoClassification(config(num_labels=1))(clips(), labels=torch.ones(2, 1))
+def test_several_classes_per_clip_mean_the_same_loss_compiled_and_not():
+    """Chosen by dtype and configuration alone: a value would have to be fetched from the device."""
+    model = VideoMAEForVideoClassification(config(num_labels=3)).eval()
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    expected = F.binary_cross_entropy_with_logits(model(clips()).logits, labels)
+    torch.testing.assert_close(model(clips(), labels=labels).loss, expected)
+    torch.testing.assert_close(torch.compile(model, backend="eager")(clips(), labels=labels).loss, expected)
+
+
+def test_one_output_is_regression_of_floats_and_no_class_at_all():
+    model = VideoMAEForVideoClassification(config(num_labels=1)).eval()
+    logits = model(clips()).logits
+    torch.testing.assert_close(
+        model(clips(), labels=torch.tensor([1.0, 3.0])).loss, (logits[:, 0] - torch.tensor([1.0, 3.0])).square().mean()
+    )
+    with pytest.raises(ValueError, match="one class leaves nothing to learn"):
+        model(clips(), labels=torch.tensor([0, 0]))
 
 
 def test_targets_are_float32_whatever_the_models_dtype():
@@ -367,3 +380,36 @@ def test_another_number_of_classes_needs_a_word(tmp_path):
         VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=7)
     model = VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
     assert model(clips()).logits.shape == (2, 7)
+
+
+def test_gradient_checkpointing_takes_the_arguments_of_transformers():
+    model = VideoMAEForVideoClassification(config()).train()
+    expected = torch.autograd.grad(model(clips()).logits.sum(), list(model.parameters()))
+    for options in ({"use_reentrant": True}, {"use_reentrant": False}, None):
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options, every_n_layers=2)
+        assert model.is_gradient_checkpointing
+        model.enable_input_require_grads()
+        model.zero_grad()
+        model(clips()).logits.sum().backward()
+        for ours, their in zip(model.parameters(), expected, strict=True):
+            torch.testing.assert_close(ours.grad, their)
+    model.disable_input_require_grads()
+    model.activation_checkpointing_disable()
+    assert not model.is_gradient_checkpointing
+
+
+def test_modules_are_found_by_the_names_of_transformers_too():
+    model = VideoMAEForVideoClassification(config())
+    assert model.base_model is model.videomae
+    assert model.videomae.base_model is model.videomae
+    assert model.videomae.encoder.layer[1] is model.videomae.blocks[1]
+    assert model.videomae.embeddings is model.get_input_embeddings()
+    assert model.get_output_embeddings() is None
+    with pytest.raises(AttributeError, match="has no attribute 'blocks'"):
+        model.encoder  # noqa: B018
+    model.set_attn_implementation("eager")
+    assert {block.attn.implementation for block in model.videomae.blocks} == {"eager"}
+    with pytest.raises(ValueError, match="must be one of 'eager'"):
+        model.set_attn_implementation("flex")
+    frozen = model.num_parameters(exclude_embeddings=True)
+    assert frozen == model.num_parameters() - sum(p.numel() for p in model.videomae.patch_embed.parameters())

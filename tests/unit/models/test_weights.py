@@ -1,12 +1,15 @@
 """Every family of checkpoint loads, and what does not fit is named."""
 
 import argparse
+import json
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from hub_server import serve_hub
@@ -16,12 +19,14 @@ from videomae import (
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     CheckpointError,
+    VideoMAEConfig,
     VideoMAEForPreTraining,
     VideoMAEForVideoClassification,
     VideoMAEModel,
     convert,
 )
 from videomae.models.patches import sinusoid_table
+from videomae.models.videomae import MODELS
 from videomae.models.weights import FAMILIES, from_our_names, open_checkpoint, read_tensors, to_our_names
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -302,3 +307,206 @@ def test_a_failed_save_leaves_the_old_checkpoint_whole(classifier, tmp_path, mon
     with pytest.raises(OSError, match="No space left"):
         classifier.save_pretrained(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in before.iterdir()}
+
+
+def native(task="classification"):
+    """A small model's own state dict, as torch.save, Trainer and training loops write it."""
+    sizes = {"image_size": 32, "num_frames": 4, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+    sizes |= {"decoder_hidden_size": 24, "decoder_num_attention_heads": 3, "decoder_intermediate_size": 40}
+    config = VideoMAEConfig(num_hidden_layers=2, decoder_num_hidden_layers=1, num_labels=3, **sizes)
+    torch.manual_seed(0)
+    return MODELS[task](config).eval()
+
+
+FORMS = {
+    "ours": lambda model: model.state_dict(),
+    "hf": lambda model: from_our_names(model.named_weights(), "hf"),
+    "v1": lambda model: from_our_names(
+        model.named_weights(), "v1-pretraining" if model.task == "pretraining" else "v1-classification"
+    ),
+    "mmaction2": lambda model: from_our_names(model.named_weights(), "mmaction2"),
+}
+PREFIXES = ["", "_orig_mod.", "module.", "model.", "net.", "backbone.", "module._orig_mod.", "ema.module.", "lit.net."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("task", ["encoder", "classification", "pretraining"])
+def test_what_wrappers_put_before_names_is_taken_off_again(task, form, prefix, tmp_path):
+    if form == "mmaction2" and task == "pretraining":
+        pytest.skip("MMAction2's pre-training is not read")
+    model = native(task)
+    weights = {prefix + name: tensor for name, tensor in FORMS[form](model).items()}
+    loaded = type(model).from_pretrained(saved(weights, tmp_path / "weights.pth"), config=model.config)
+    expected = model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "key", ["model", "module", "state_dict", "model_state_dict", "net", "ema", "model_ema", "state_dict_ema"]
+)
+def test_weights_are_found_under_the_keys_that_scripts_use(key, tmp_path):
+    model = native()
+    content = {"epoch": 3, key: model.state_dict(), "best": np.float64(0.5), "scores": np.ones(3), "lr": np.float32(1)}
+    torch.save(content, tmp_path / "weights.pth")
+    loaded = load_native(tmp_path / "weights.pth", model.config)
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_an_average_beside_the_weights_is_left_alone(tmp_path):
+    model = native()
+    average = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    torch.save({"ema": average, "model": model.state_dict()}, tmp_path / "keys.pth")
+    joined = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save(joined | {f"ema_model.{name}": tensor for name, tensor in average.items()}, tmp_path / "joined.pth")
+    for file in ("keys.pth", "joined.pth"):
+        loaded = load_native(tmp_path / file, model.config)
+        assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_two_models_in_one_file_are_named(tmp_path):
+    weights = native().state_dict()
+    both = {f"first.{name}": t for name, t in weights.items()} | {f"second.{name}": t for name, t in weights.items()}
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(CheckpointError, match=r"holds 2 models, .*'first\.', 'second\.'"):
+        load_native(tmp_path / "both.pth", native().config)
+
+
+def load_native(path, config):
+    return VideoMAEForVideoClassification.from_pretrained(path, config=config)
+
+
+@pytest.mark.parametrize("where", ["top", "beside", "inside", "key", "numpy"])
+def test_a_hostile_pickle_never_runs_wherever_it_stands(where, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+        def __hash__(self):
+            return 1
+
+    weights = native().state_dict()
+    content = {
+        "top": Hostile(),
+        "beside": {"model": weights, "extra": [Hostile()]},
+        "inside": {"model": dict(weights) | {"classifier.bias": Hostile()}},
+        "key": {"model": weights, "ema": {"module": {"x": Hostile()}}},
+        "numpy": {"model": weights, "scores": np.array([Hostile()], dtype=object)},
+    }[where]
+    torch.save(content, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError, match="would run code"):
+        load_native(tmp_path / "hostile.pth", native().config)
+    assert not (tmp_path / "harm").exists()
+
+
+V2 = {
+    "model_type": "VideoMAEv2_Base",
+    "architectures": ["VideoMAEv2_Base"],
+    "auto_map": {"AutoModel": "modeling_videomaev2.VideoMAEv2"},
+    "model_config": {
+        "img_size": 32, "patch_size": 16, "in_chans": 3, "num_classes": 0, "embed_dim": 32, "depth": 2, "num_heads": 2,
+        "mlp_ratio": 1.5, "qkv_bias": True, "qk_scale": None, "drop_rate": 0.0, "attn_drop_rate": 0.0,
+        "drop_path_rate": 0.0, "norm_layer": "nn.LayerNorm", "layer_norm_eps": 1e-6, "init_values": 0.0,
+        "use_learnable_pos_emb": False, "tubelet_size": 2, "use_mean_pooling": True, "num_frames": 4, "cos_attn": False,
+    },
+    "use_cache": True,
+}  # fmt: skip
+
+
+@torch.no_grad()
+def test_official_folders_of_videomae_v2_load(tmp_path):
+    model = native()
+    weights = {n: t for n, t in model.named_weights().items() if not n.startswith("classifier.")}
+    weights = {f"model.{name}": tensor for name, tensor in from_our_names(weights, "v1-classification").items()}
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "config.json").write_text(json.dumps(V2))
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, tmp_path / "v2" / "model.safetensors")
+    clip = torch.randn(1, 4, 3, 32, 32)
+    encoder = AutoModel.from_pretrained(tmp_path / "v2", trust_remote_code=True)
+    assert (encoder.config.layer_norm_eps, encoder.config.intermediate_size, encoder.config.num_frames) == (1e-6, 48, 4)
+    features = VideoMAEForVideoClassification.from_pretrained(tmp_path / "v2")
+    model.fc_norm.eps = 1e-6
+    for block in model.videomae.blocks:
+        block.norm1.eps = block.norm2.eps = 1e-6
+    expected = model.pool(model.videomae(clip).last_hidden_state)
+    torch.testing.assert_close(features(clip).logits, expected)
+    assert VideoMAEForVideoClassification.from_pretrained(tmp_path / "v2", num_labels=7)(clip).logits.shape == (1, 7)
+    with pytest.raises(CheckpointError, match="has no decoder"):
+        VideoMAEForPreTraining.from_pretrained(tmp_path / "v2")
+    assert convert(tmp_path / "v2", tmp_path / "hf").task == "classification"
+    torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "hf")(clip)[0], encoder(clip)[0])
+
+
+def test_the_checkpoint_of_a_run_takes_the_configuration_of_its_model(tmp_path):
+    model = native()
+    model.config.save_pretrained(tmp_path / "model")
+    step = tmp_path / "checkpoints" / "step-00000005"
+    step.mkdir(parents=True)
+    save_file(model.state_dict(), step / "model.safetensors")
+    loaded = VideoMAEForVideoClassification.from_pretrained(step)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_sizes_that_were_given_are_used_once_and_not_guessed_again(tmp_path, caplog):
+    config = VideoMAEConfig(
+        image_size=30, patch_size=10, num_frames=6, tubelet_size=3, hidden_size=40, num_attention_heads=4,
+        num_hidden_layers=1, intermediate_size=16, num_labels=3,
+    )  # fmt: skip
+    weights = from_our_names(VideoMAEForVideoClassification(config).named_weights(), "v1-classification")
+    file = saved(weights, tmp_path / "v1.pth")
+    with pytest.raises(CheckpointError, match=r"does not tell num_frames, image_size.*does not fit: .*Give those"):
+        load_native_sizes(file)
+    caplog.clear()
+    given = {"image_size": 30, "num_frames": 6, "num_attention_heads": 4}
+    assert load_native_sizes(file, **given).config.grid == (2, 3, 3)
+    assert not caplog.records
+    assert convert(file, tmp_path / "hf", **given).settings["num_frames"] == 6
+
+
+def load_native_sizes(path, **sizes):
+    return VideoMAEForVideoClassification.from_pretrained(path, **sizes)
+
+
+def test_the_number_of_classes_is_read_off_the_weights_where_no_config_tells_it(tmp_path):
+    model = native()
+    model.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["id2label"], content["label2id"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert torch.equal(VideoMAEForVideoClassification.from_pretrained(tmp_path).classifier.bias, model.classifier.bias)
+
+
+def test_advice_is_given_where_it_helps(tmp_path):
+    model = native()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="pass ignore_mismatched_sizes=True"):
+        VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=5)
+    weights = dict(model.state_dict()) | {"classifier.0.weight": torch.zeros(3, 3)}
+    with pytest.raises(CheckpointError) as refused:
+        VideoMAEForVideoClassification.from_pretrained(None, config=model.config, state_dict=weights)
+    assert "left over classifier.0.weight" in str(refused.value)
+    assert "ignore_mismatched_sizes" not in str(refused.value)
+
+
+@torch.no_grad()
+def test_models_save_in_shards_as_a_pickle_and_from_a_state_dict(tmp_path):
+    model, clip = native(), torch.randn(1, 4, 3, 32, 32)
+    expected = model(clip).logits
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    torch.testing.assert_close(VideoMAEForVideoClassification.from_pretrained(tmp_path)(clip).logits, expected)
+    model.save_pretrained(tmp_path, safe_serialization=False, is_main_process=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "pytorch_model.bin"]
+    torch.testing.assert_close(VideoMAEForVideoClassification.from_pretrained(tmp_path)(clip).logits, expected)
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    model.save_pretrained(tmp_path, state_dict=zeros)
+    loaded, report = VideoMAEForVideoClassification.from_pretrained(
+        tmp_path, output_loading_info=True, low_cpu_mem_usage=True, torch_dtype=torch.bfloat16
+    )
+    assert not loaded.classifier.weight.any()
+    assert loaded.dtype == torch.bfloat16
+    assert not any(report.values())
+    model.save_pretrained(tmp_path / "nothing", is_main_process=False)
+    assert not (tmp_path / "nothing").exists()

@@ -1,0 +1,243 @@
+"""What transformers, accelerate and PEFT ask of a model by name, beside its forward pass.
+
+Nothing here takes part in a computation: the methods answer questions and set switches.
+"""
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from videomae.config import ATTENTION_IMPLEMENTATIONS, VideoMAEConfig, nearest
+from videomae.models.layers import Attention, Blocks
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+    from videomae.models.patches import PatchEmbed
+
+# transformers' names of modules that are called otherwise here.
+_OTHER_NAMES = {"embeddings": "patch_embed", "encoder": "blocks", "layernorm": "norm"}
+
+DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | None
+
+# Arguments of transformers' from_pretrained that ask for what is always so here: the weights are never loaded twice,
+# and no code of a checkpoint is ever run.
+WITHOUT_EFFECT = ("low_cpu_mem_usage", "trust_remote_code", "weights_only", "use_safetensors", "offload_state_dict")
+
+
+class TransformersMethods(nn.Module):
+    """The methods and attributes that models of transformers share, for code that is written for those.
+
+    Attributes:
+        main_input_name: the argument of ``forward`` that holds the data.
+        base_model_prefix: attribute that holds the encoder.
+        accepts_loss_kwargs: False: the loss is a mean, which Trainer divides when it accumulates gradients.
+    """
+
+    config: VideoMAEConfig
+    main_input_name: ClassVar[str] = "pixel_values"
+    base_model_prefix: ClassVar[str] = "videomae"
+    input_modalities: ClassVar[str] = "video"
+    accepts_loss_kwargs: ClassVar[bool] = False
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    _no_split_modules: ClassVar[list[str]] = ["PatchEmbed", "Block"]
+    _supports_sdpa: ClassVar[bool] = True
+    _supports_flash_attn: ClassVar[bool] = True
+    _arguments: ClassVar[tuple[str, ...]] = ()
+    _input_grads_hook: "RemovableHandle | None" = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._arguments = tuple(inspect.signature(cls.forward).parameters)[1:]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call ``forward``; an argument that it does not know is refused with the nearest right name.
+
+        ``forward`` itself takes no ``**kwargs``: Trainer would read in its signature that it wants more of them.
+        """
+        for name in kwargs:
+            if name not in self._arguments:
+                raise TypeError(f"forward() has no argument {name!r}{nearest(name, self._arguments)}.")
+        return super().__call__(*args, **kwargs)
+
+    @classmethod
+    def _from_config(cls, config: VideoMAEConfig, **changes: Any) -> Self:
+        """Make an untrained model, as ``AutoModel.from_config`` does."""
+        dtype = changes.pop("torch_dtype", changes.pop("dtype", None))
+        model = cls(config.replace(**changes))
+        return model if dtype is None else model.to(dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        """Find a module by transformers' name for it too, such as ``encoder.layer[0]`` for ``blocks[0]``."""
+        return super().__getattr__(_OTHER_NAMES.get(name, name))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The encoder; of an encoder, itself."""
+        return getattr(self, self.base_model_prefix, self)
+
+    @property
+    def name_or_path(self) -> str:
+        """Where the model was loaded from."""
+        return self.config.name_or_path
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return any(isinstance(module, Blocks) and module.gradient_checkpointing for module in self.modules())
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Count the parameters, on request without those of the patch embedding or without frozen ones."""
+        left_out = {id(p) for p in self.get_input_embeddings().parameters()} if exclude_embeddings else set()
+        return sum(
+            p.numel() for p in self.parameters() if id(p) not in left_out and (p.requires_grad or not only_trainable)
+        )
+
+    def get_input_embeddings(self) -> "PatchEmbed":
+        """Return the module that makes tokens of pixels."""
+        return cast("PatchEmbed", self.base_model.patch_embed)
+
+    def get_output_embeddings(self) -> None:
+        """Return None: no layer gives back words."""
+
+    def can_generate(self) -> bool:
+        """Return False: this is no language model."""
+        return False
+
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Compute activations again in the backward pass instead of keeping them: less memory, a third more time.
+
+        Args:
+            gradient_checkpointing_kwargs: passed to ``torch.utils.checkpoint.checkpoint``; ``use_reentrant`` is False
+                unless given.
+            every_n_layers: every how many blocks one is computed again.
+            offload: whether what is kept for that waits in the memory of the CPU.
+        """
+        run: Any = partial(checkpoint, **({"use_reentrant": False} | (gradient_checkpointing_kwargs or {})))
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.gradient_checkpointing, module.checkpoint_every = True, every_n_layers
+                module.run_checkpointed = partial(_offloaded, run) if offload else run
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Do what ``gradient_checkpointing_enable`` does, by its later name."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Do what ``gradient_checkpointing_disable`` does, by its later name."""
+        self.gradient_checkpointing_disable()
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations for the backward pass."""
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.gradient_checkpointing = False
+
+    def enable_input_require_grads(self) -> None:
+        """Have gradients computed for the tokens, which reentrant checkpointing of a frozen model needs."""
+
+        def require_grad(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            output.requires_grad_(True)
+
+        self.disable_input_require_grads()
+        self._input_grads_hook = self.get_input_embeddings().register_forward_hook(require_grad)
+
+    def disable_input_require_grads(self) -> None:
+        """Undo ``enable_input_require_grads``."""
+        if self._input_grads_hook is not None:
+            self._input_grads_hook.remove()
+            self._input_grads_hook = None
+
+    def set_attn_implementation(self, attn_implementation: str) -> None:
+        """Choose how attention is computed.
+
+        Args:
+            attn_implementation: "sdpa", "eager" or "flash_attention_2".
+
+        Raises:
+            ValueError: for another one.
+        """
+        if attn_implementation not in ATTENTION_IMPLEMENTATIONS:
+            raise ValueError(
+                f"attn_implementation must be one of {', '.join(map(repr, ATTENTION_IMPLEMENTATIONS))}, "
+                f"got {attn_implementation!r}."
+            )
+        self.config.attn_implementation = attn_implementation
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.implementation = attn_implementation
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub.
+
+        Args:
+            repo_id: "organisation/name"; made if needed.
+            options: ``private``, ``token``, ``commit_message``, ``revision`` and ``create_pr``.
+
+        Returns:
+            The address of the upload.
+        """
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=options.pop("token", None))
+        private = options.pop("private", None)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder))
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))
+
+
+def place_model(
+    model: TransformersMethods,
+    device_map: DeviceMap,
+    *,
+    max_memory: dict[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
+) -> None:
+    """Put a model on a device, or have accelerate share it out among several, the CPU and the disk."""
+    shared = isinstance(device_map, dict) or device_map in ("auto", "balanced", "balanced_low_0", "sequential")
+    if not shared:
+        model.to(device_map)  # type: ignore[arg-type]
+        return
+    from accelerate import dispatch_model, infer_auto_device_map
+    from accelerate.utils import get_balanced_memory
+
+    if isinstance(device_map, str):
+        blocks = model._no_split_modules
+        if device_map != "sequential":
+            low = device_map == "balanced_low_0"
+            max_memory = get_balanced_memory(model, max_memory, no_split_module_classes=blocks, low_zero=low)
+        device_map = infer_auto_device_map(model, max_memory, no_split_module_classes=blocks)
+    dispatch_model(model, device_map, offload_dir=offload_folder)
+
+
+def _offloaded(run: Any, *args: Any) -> Any:
+    with torch.autograd.graph.save_on_cpu(pin_memory=torch.accelerator.is_available()):
+        return run(*args)
