@@ -23,15 +23,25 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The path to write to. If the block raises, that file is removed and ``path`` stays as it was.
+
+    Raises:
+        OSError: if nothing can be written there; says so by the name that was given.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
         temporary.chmod(_public_mode())  # some writers make private files
         _flush_to_disk(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == temporary:
+            raise _cannot_write(path, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the rename itself is durable once the folder is; Windows cannot open folders
@@ -51,6 +61,10 @@ def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[A
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def _cannot_write(path: Path, error: OSError) -> OSError:
+    return type(error)(f"cannot write {path} ({error.strerror}): correct the rights, or name another place.")
 
 
 @cache

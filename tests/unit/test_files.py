@@ -43,3 +43,20 @@ def test_json_is_sorted_and_readable_by_people(tmp_path):
     assert json.loads(text) == {"a": {"label": "tāi chī"}, "b": 1}
     assert text.index('"a"') < text.index('"b"')
     assert "tāi chī" in text
+
+
+def test_a_place_that_cannot_be_written_to_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        OSError, match=r"cannot write .*file/a\.json \(.*\): correct the rights, or name another place\."
+    ):
+        write_json(tmp_path / "file" / "a.json", {})
+    (tmp_path / "folder").mkdir()
+
+    def write_where_the_folder_is_gone():
+        with atomic_write(tmp_path / "folder" / "b.json") as temporary:
+            (tmp_path / "folder").rmdir()
+            temporary.write_text("{}")
+
+    with pytest.raises(FileNotFoundError, match=r"cannot write .*folder/b\.json \(No such file or directory\)"):
+        write_where_the_folder_is_gone()

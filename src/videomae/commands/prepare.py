@@ -11,20 +11,18 @@ import tyro
 
 from videomae.console import progress_bar, say
 from videomae.data.copies import SAMPLED_FILES, Estimate, estimate, plan, run
-from videomae.data.settings import Data
+from videomae.data.settings import DataSettings
 from videomae.data.transcode import Encoding
 from videomae.data.unreadable import UNREADABLE_NAME
 from videomae.errors import DataError
 from videomae.options import Flag
 
 
-@dataclasses.dataclass
-class PrepareSettings:
+@dataclasses.dataclass(kw_only=True)
+class PrepareSettings(DataSettings):  # not a field of its own, as OUT would come before DATA then
     """Re-encode videos to small ordinary files that are fast to read from at random places."""
 
-    data: Data
-
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder to write to; run again to go on after an interruption."""
 
     encoding: Annotated[Encoding, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Encoding)
@@ -45,7 +43,7 @@ class PrepareSettings:
 def main(settings: PrepareSettings) -> int:
     """Say what it will take, do it and report; the exit code is 1 if a video had to be left out."""
     s = settings
-    planned = plan(s.data, s.out, encoding=s.encoding, redo=s.redo)
+    planned = plan(s, s.out, encoding=s.encoding, redo=s.redo)
     say([f"{len(planned.todo)} of {len(planned.jobs)} videos to encode"])
     if s.dry_run or len(planned.todo) > SAMPLED_FILES:
         _announce(estimate(planned, workers=s.workers), s.out)

@@ -84,6 +84,8 @@ def embed(
         ValueError: if a number is out of its range.
     """
     require_pyarrow()
+    if engine == "ray":
+        require("ray", extra="ray", purpose="the engine 'ray' needs Ray")
     if actors < 1:
         raise ValueError(f"actors must be at least 1, got {actors}.")
     out, kind = Path(out), kind or FeatureKind()
@@ -143,7 +145,6 @@ def _write_with_ray(
     missing: Sequence[int], write: WritePart, model: str, device: str | None, actors: int
 ) -> Iterator[int]:
     """Let actors that hold the model write the parts, and yield the number of each when it is there."""
-    require("ray", extra="ray", purpose="the engine 'ray' needs Ray")
     import ray
     import ray.data
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from videomae.data.manifest import read_manifest
 from videomae.errors import DataError
-from videomae.inference.feature_store import read_features, read_unreadable
+from videomae.inference.feature_store import read_features, read_unreadable, require_pyarrow
 from videomae.inference.metrics import accuracy_interval
 from videomae.models.probes import predict_knn, predict_linear, require_sklearn
 
@@ -86,6 +86,7 @@ def probe(
         ValueError: if a number is out of its range.
     """
     require_sklearn()
+    require_pyarrow()
     if k < 1 or c <= 0:
         raise ValueError(f"k must be at least 1 and c above 0, got {k} and {c}.")
     bad_labels, bad_splits, bad_groups = load_unreadable(features, labels, on_bad=on_bad)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from videomae.data.manifest import Sample
 from videomae.errors import CheckpointError, DataError
 from videomae.inference.embedder import VideoEmbedder
-from videomae.inference.feature_store import FORMAT, no_features, part_files, read_features, stored_settings
+from videomae.inference.feature_store import (
+    FORMAT,
+    no_features,
+    part_files,
+    read_features,
+    require_pyarrow,
+    stored_settings,
+)
 from videomae.packages import require
 from videomae.video.reader import VideoReader
 
@@ -69,6 +76,7 @@ def search(
         ValueError: if ``top_k`` is below 1.
     """
     require("lancedb", extra="search", purpose="searching needs LanceDB")
+    require_pyarrow()
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}.")
     index = Path(index)

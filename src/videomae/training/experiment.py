@@ -70,6 +70,9 @@ class Experiment(ABC):
     frozen: str | None = None
 
     def __init__(self, settings: TrainingSettings) -> None:
+        settings.loader.check()
+        settings.optim.check()
+        settings.run.check()
         self.settings = settings
 
     @abstractmethod

@@ -17,7 +17,14 @@ from videomae.training.experiment import (
     resolve_statistics,
     run_experiment,
 )
-from videomae.training.heads import ENCODER, HeadSettings, build_classifier, merged_lora, standardize_features
+from videomae.training.heads import (
+    ENCODER,
+    HeadSettings,
+    build_classifier,
+    merged_lora,
+    require_peft,
+    standardize_features,
+)
 from videomae.training.run_directory import TrainingResult
 from videomae.training.settings import (
     LoaderSettings,
@@ -77,6 +84,8 @@ class Finetuning(Experiment):
     def __init__(self, settings: FinetuneSettings) -> None:
         super().__init__(settings)
         s = settings
+        if s.head.train == "lora":
+            require_peft()
         train, val = labelled_splits(s.data)
         self.checkpoint = open_start(s)
         fields: dict[str, Any] = {

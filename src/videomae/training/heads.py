@@ -77,6 +77,11 @@ def build_classifier(
     return model
 
 
+def require_peft() -> None:
+    """Raise a MissingPackageError that says what to install where peft is missing."""
+    require("peft", extra="lora", purpose="--head.train lora needs peft")
+
+
 def add_lora(model: "VideoMAEForVideoClassification", head: HeadSettings) -> Any:
     """Freeze the encoder, and give the matrices of its blocks low-rank additions that are trained.
 
@@ -88,7 +93,7 @@ def add_lora(model: "VideoMAEForVideoClassification", head: HeadSettings) -> Any
     Raises:
         MissingPackageError: if peft is not installed.
     """
-    require("peft", extra="lora", purpose="--head.train lora needs peft")
+    require_peft()
     from peft import LoraConfig, LoraModel
 
     config = LoraConfig(r=head.lora_rank, lora_alpha=head.lora_alpha, target_modules=LORA_TARGETS)

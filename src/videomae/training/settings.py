@@ -105,6 +105,14 @@ class LoaderSettings:
     backend: str = "pyav"
     """Decoding library: pyav or torchcodec."""
 
+    def check(self) -> None:
+        """Raise a ValueError for a number that makes no sense."""
+        for name in ("clips_per_video", "augmentations_per_clip"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"loader.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise ValueError(f"loader.num_workers must be at least 0, got {self.num_workers}.")
+
     def workers(self, num_processes: int) -> int:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""
         if self.num_workers is not None:
@@ -157,6 +165,12 @@ class OptimSettings:
     ema: float | None = None
     """Keep a running average of the weights with this decay, such as 0.9999, and validate and save that. The decay
     rises from 0.1 at the first step, so that the weights before training are soon forgotten."""
+
+    def check(self) -> None:
+        """Raise a ValueError for a number that makes no sense."""
+        for name in ("lr", "min_lr", "warmup_epochs", "weight_decay", "eps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optim.{name} must be at least 0, got {getattr(self, name):g}.")
 
 
 @dataclasses.dataclass

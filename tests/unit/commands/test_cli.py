@@ -87,3 +87,12 @@ def test_convert_tells_what_it_matched(folder, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Hugging Face, classification" in out
     assert "videomae.blocks: 13 tensors, all matched" in out
+
+
+def test_prepare_reads_the_first_folder_and_writes_to_the_second(folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    source = next((folder / "videos").rglob("moving_up*.mp4"))
+    (tmp_path / "data" / "a.mp4").write_bytes(source.read_bytes())
+    assert cli.run(["prepare", str(tmp_path / "data"), str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert (tmp_path / "out" / "a.mp4").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a.mp4"]

@@ -19,7 +19,6 @@ from videomae.commands.prepare import PrepareSettings, main
 from videomae.data import transcode
 from videomae.data.copies import CopyJob, CopyReport, estimate, plan, prepare
 from videomae.data.manifest import read_manifest
-from videomae.data.settings import DataSettings
 from videomae.data.transcode import Encoding
 from videomae.errors import DataError, VideoError
 from videomae.video.reader import VideoReader
@@ -237,7 +236,7 @@ def test_size_and_time_are_estimated_from_a_sample(data, tmp_path):
 def test_the_command_estimates_prepares_and_reports(data, tmp_path, capfd):
     (data / "walk" / "bad.mp4").write_bytes(b"not a video")
     out = tmp_path / "out"
-    settings = PrepareSettings(DataSettings(data), out, encoding=SMALL, workers=1, dry_run=True)
+    settings = PrepareSettings(path=data, out=out, encoding=SMALL, workers=1, dry_run=True)
     assert main(settings) == 0
     assert not out.exists()
     assert "will become about" in capfd.readouterr().err
