@@ -210,7 +210,7 @@ def flash_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -
         raise RuntimeError(
             f"PyTorch has no FlashAttention kernel for {query.dtype} on {query.device.type} with heads "
             f"{query.shape[-1]} wide and dropout {dropout}: use float16 or bfloat16 on a CUDA device, "
-            "or attn_implementation='sdpa'"
+            "or attn_implementation='sdpa'."
         ) from error
 
 

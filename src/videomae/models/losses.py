@@ -45,7 +45,7 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
     elif statistics is None:
         raise ValueError(
             f"norm_pix_loss=False with {config.num_channels} channels needs the mean and standard deviation that the "
-            "pixels were normalised with: set image_mean and image_std in the config"
+            "pixels were normalised with: set image_mean and image_std in the config."
         )
     else:
         tubelets = tubelets * std + mean
@@ -70,7 +70,7 @@ def reconstruction_loss(predicted: Tensor, target: Tensor, loss_mask: Tensor | N
     if loss_mask is None:
         return F.mse_loss(predicted.float(), target)
     if loss_mask.device.type == "cpu" and not torch.compiler.is_compiling() and not loss_mask.any():
-        raise ValueError("the encoder saw all that the decoder predicts: no tubelet is left for the loss")
+        raise ValueError("the encoder saw all that the decoder predicts: no tubelet is left for the loss.")
     error = (predicted.float() - target).square().mean(dim=-1)  # (B, K)
     return (error * loss_mask).sum() / loss_mask.sum()
 

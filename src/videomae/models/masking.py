@@ -74,10 +74,10 @@ def running_cell_maps(grid: Grid, mask_ratio: float = 0.5) -> Tensor:
     """Return the (4, N) bool masks of ``running_cell_mask``, one for each starting phase."""
     time, height, width = grid
     if height % 2 or width % 2:
-        raise ValueError(f"a running-cell mask needs an even height and width, got a grid of {grid}")
+        raise ValueError(f"a running-cell mask needs an even height and width, got a grid of {grid}.")
     hidden = round(4 * mask_ratio)
     if hidden != 4 * mask_ratio or hidden not in (1, 2, 3):
-        raise ValueError(f"a running-cell mask hides 0.25, 0.5 or 0.75 of a cell, got {mask_ratio}")
+        raise ValueError(f"a running-cell mask hides 0.25, 0.5 or 0.75 of a cell, got {mask_ratio}.")
     queue = torch.arange(4) < hidden
     maps = torch.empty(4, time, height // 2, 2, width // 2, 2, dtype=torch.bool)
     for phase in range(4):
@@ -119,11 +119,11 @@ def check_mask(mask: Tensor, *, batch_size: int, num_tubelets: int, name: str = 
         ValueError: if its shape is wrong.
     """
     if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be a bool tensor (True = masked), got {mask.dtype}: convert it with `.bool()`")
+        raise TypeError(f"{name} must be a bool tensor (True = masked), got {mask.dtype}: convert it with `.bool()`.")
     if mask.shape != (batch_size, num_tubelets):
         raise ValueError(
             f"{name} must have one row per clip and one column per tubelet, {(batch_size, num_tubelets)}, "
-            f"got {tuple(mask.shape)}"
+            f"got {tuple(mask.shape)}."
         )
 
 
@@ -144,7 +144,7 @@ def count_masked(mask: Tensor, *, name: str = "bool_masked_pos") -> int:
             "Draw masks with `tube_mask`, or encode the clips one at a time."
         )
     if counts[0] == mask.shape[1]:
-        raise ValueError(f"{name} hides all {mask.shape[1]} tubelets: nothing is left to see")
+        raise ValueError(f"{name} hides all {mask.shape[1]} tubelets: nothing is left to see.")
     return counts[0]
 
 
@@ -166,6 +166,8 @@ def _random_rows(rows: int, columns: int, mask_ratio: float, generator: Generato
     """Return (rows, columns) bool with int(ratio * columns) True at random places of every row."""
     hidden = int(mask_ratio * columns)
     if not 0 < hidden < columns:
-        raise ValueError(f"a mask ratio of {mask_ratio} hides {hidden} of {columns} places: it must hide some, not all")
+        raise ValueError(
+            f"a mask ratio of {mask_ratio} hides {hidden} of {columns} places: it must hide some, not all."
+        )
     ranks = torch.rand(rows, columns, generator=generator).argsort(dim=1).argsort(dim=1)
     return ranks < hidden

@@ -66,13 +66,13 @@ class PatchEmbed(nn.Module):
         """
         if not pixel_values.is_floating_point():
             raise TypeError(
-                f"pixel_values must be normalised floats, got {pixel_values.dtype}: use the model's processor"
+                f"pixel_values must be normalised floats, got {pixel_values.dtype}: use the model's processor."
             )
         if pixel_values.shape[1:] != self.clip_shape:
             raise ValueError(
                 "pixel_values must be (batch, frames, channels, height, width) = "
                 f"(B, {', '.join(map(str, self.clip_shape))}), got {tuple(pixel_values.shape)}. For clips of another "
-                "size load the model with num_frames=, image_size= or num_channels="
+                "size load the model with num_frames=, image_size= or num_channels=."
             )
         tubelets = cut_tubelets(pixel_values, self.tubelet_shape, indices).to(self.proj.weight.dtype)
         return self.proj(tubelets.flatten(0, 1)).view(*tubelets.shape[:2], -1)  # (B, K, D)

@@ -298,11 +298,11 @@ class PretrainedModel(TransformersMethods):
         check_mask(mask, batch_size=pixel_values.shape[0], num_tubelets=self.config.num_tubelets, name=name)
         static = torch.compiler.is_exporting() or mask.device.type == "meta"
         if num_masked is None and static:
-            raise ValueError(f"the number of masked tubelets of {name} must be given where it cannot be counted")
+            raise ValueError(f"the number of masked tubelets of {name} must be given where it cannot be counted.")
         if num_masked is None or (mask.device.type == "cpu" and not torch.compiler.is_compiling() and not static):
             found = count_masked(mask, name=name)
             if num_masked not in (None, found):
-                raise ValueError(f"{name} hides {found} tubelets per clip, but num_masked says {num_masked}")
+                raise ValueError(f"{name} hides {found} tubelets per clip, but num_masked says {num_masked}.")
             num_masked = found
         return split_indices(mask, num_masked)
 
@@ -332,7 +332,7 @@ def match_tensors(
     if task == "pretraining" and checkpoint.task != "pretraining":
         raise CheckpointError(
             f"{checkpoint.source} has no decoder, so it cannot be pre-trained further: load it for classification or "
-            "as VideoMAEModel"
+            "as VideoMAEModel."
         )
     found = checkpoint.tensors
     may_drop, may_be_new = _ALLOWED.get((checkpoint.task, task), ((), ()))
@@ -372,5 +372,5 @@ def _resolve_dtype(dtype: torch.dtype | str | None, checkpoint: Checkpoint) -> t
     if isinstance(resolved, str):
         resolved = getattr(torch, resolved.removeprefix("torch."), None)
     if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
-        raise ValueError(f"dtype must be 'auto' or a floating-point torch dtype or its name, got {dtype!r}")
+        raise ValueError(f"dtype must be 'auto' or a floating-point torch dtype or its name, got {dtype!r}.")
     return resolved

@@ -134,7 +134,7 @@ class VideoMAEForPreTraining(PretrainedModel):
             predicted, _ = self.split_mask(pixel_values, decoder_masked_pos, num_decoder_masked, "decoder_masked_pos")
             loss_mask = bool_masked_pos.gather(1, predicted)  # (B, K)
         if not predicted.shape[1]:
-            raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct")
+            raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct.")
         shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         encoded = self.videomae(pixel_values, bool_masked_pos, num_masked=num_masked, **shown, return_dict=True)
         tokens = self.encoder_to_decoder(encoded.last_hidden_state)  # (B, V, D)

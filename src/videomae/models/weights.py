@@ -240,13 +240,13 @@ def read_tensors(file: Path) -> Tensors:
     """
     refuse_placeholder(file)
     if not file.stat().st_size:
-        raise CheckpointError(f"{file} is empty: download it again")
+        raise CheckpointError(f"{file} is empty: download it again.")
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         except SafetensorError as error:
-            raise CheckpointError(f"{file} is not a readable safetensors file ({error}): download it again") from error
+            raise CheckpointError(f"{file} is not a readable safetensors file ({error}): download it again.") from error
     return _state_dict(_load_pickle(file), file)
 
 
@@ -304,7 +304,7 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
     if "decoder.norm.weight" in tensors:
         needed.append("decoder.blocks.0.mlp.fc1.weight")
     if missing := [name for name in needed if name not in tensors]:
-        raise CheckpointError(f"the checkpoint lacks {', '.join(missing)}: it is incomplete")
+        raise CheckpointError(f"the checkpoint lacks {', '.join(missing)}: it is incomplete.")
     width, channels, *tubelet = tensors["videomae.patch_embed.proj.weight"].shape
     fields: dict[str, Any] = {
         "num_frames": VideoMAEConfig.num_frames,
@@ -467,7 +467,7 @@ def _from_hf(raw: Tensors, source: str) -> Tensors:
         stem = name.removesuffix("query.weight")
         parts = [f"{stem}{part}.weight" for part in ("query", "key", "value")]
         if missing := [part for part in parts if part not in raw]:
-            raise CheckpointError(f"{source} lacks {', '.join(missing)}: it is incomplete")
+            raise CheckpointError(f"{source} lacks {', '.join(missing)}: it is incomplete.")
         raw[f"{stem}qkv.weight"] = torch.cat([raw.pop(part) for part in parts])
     return {_rename(f"videomae.{name}" if base else name, "hf"): tensor for name, tensor in raw.items()}
 
@@ -490,7 +490,7 @@ def _check_position_table(table: Tensor, source: str) -> None:
     """Refuse a stored table (1, N, D) that is not the sinusoid which the model computes: it would be lost silently."""
     if not torch.allclose(table[0].float(), sinusoid_table((1, 1, table.shape[1]), table.shape[2]), atol=1e-5):
         raise CheckpointError(
-            f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here"
+            f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here."
         )
 
 
@@ -501,7 +501,7 @@ def _read_weights(path_or_id: str | Path, **hub_options: Any) -> Tensors:
         return read_tensors(file)
     shards = read_json(file).get("weight_map")
     if not isinstance(shards, dict):
-        raise CheckpointError(f"{file} has no 'weight_map' that tells which shard holds what: fetch it again")
+        raise CheckpointError(f"{file} has no 'weight_map' that tells which shard holds what: fetch it again.")
     tensors: Tensors = {}
     for shard in sorted(set(shards.values())):
         tensors |= read_tensors(fetch_file(path_or_id, shard, **hub_options))
@@ -528,18 +528,18 @@ def _load_pickle(file: Path) -> Any:
     with file.open("rb") as opened:
         magic = opened.read(2)
     if magic not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise CheckpointError(f"{file} is not a PyTorch checkpoint: its content is of another kind")
+        raise CheckpointError(f"{file} is not a PyTorch checkpoint: its content is of another kind.")
     try:
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file} is not a plain checkpoint: it holds Python objects other than tensors, which would run code. "
-            "Where you trust it, save its state dict alone, and load that"
+            "Where you trust it, save its state dict alone, and load that."
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
         raise CheckpointError(
-            f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again"
+            f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again."
         ) from error
 
 
