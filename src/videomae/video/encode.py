@@ -94,7 +94,7 @@ class VideoWriter:
 
 
 def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: float = 16, key_frame_distance: int = 12) -> None:
-    """Encode frames as an H.264 file, which appears whole or not at all; the same frames give the same bytes.
+    """Encode frames as an H.264 file, which appears whole or not at all.
 
     Args:
         path: where; an existing file is replaced.
@@ -106,8 +106,7 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: float = 16,
     options = {"g": str(key_frame_distance)}
     with (
         atomic_write(path) as temporary,
-        # Several threads of x264 race for the choice of a reference: its files then differ from run to run.
-        VideoWriter(temporary, size=(height, width), fps=fps, crf=20, options=options, threads=1) as writer,
+        VideoWriter(temporary, size=(height, width), fps=fps, crf=20, options=options) as writer,
     ):
         for frame in frames:
             writer.write(frame)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videomae.data.copies import FAST_TO_DECODE
+from videomae.data.transcode import FAST_TO_DECODE
 from videomae.video.backends import pyav
 from videomae.video.backends.packets import IndexCache, state_of
 from videomae.video.reader import VideoReader

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from videomae.data.copies import FAST_TO_DECODE
+from videomae.data.transcode import FAST_TO_DECODE
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.reader import VideoReader
 from videos import decode_in_sequence, moving_square, write_video
