@@ -8,9 +8,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from videomae.commands import distill as distill_command
 from videomae.commands import finetune as finetune_command
 from videomae.commands import pretrain as pretrain_command
 from videomae.settings import parse_settings
+from videomae.training.distillation import DistillSettings, distill
 from videomae.training.finetuning import FinetuneSettings, finetune
 from videomae.training.pretraining import PretrainSettings, pretrain
 from videomae.video.synthetic import write_motion_videos
@@ -53,6 +55,7 @@ trackers = []
 TASKS = {
     "pretrain": (pretrain_command, PretrainSettings, pretrain, ("--mask.ratio", "0.5")),
     "finetune": (finetune_command, FinetuneSettings, finetune, ("--augment.randaugment-ops", "1")),
+    "distill": (distill_command, DistillSettings, distill, ("--clips.method", "whole", "--model.tubelet-size", "4")),
 }
 
 # What a test's process runs: the task, and before it the test's own line of code.

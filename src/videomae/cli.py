@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": Command("PrepareSettings", "re-encode a data set to small files for fast random access"),
     "pretrain": Command("PretrainSettings", "learn from unlabelled videos by reconstructing what is hidden"),
     "finetune": Command("FinetuneSettings", "train a classifier, from a checkpoint or from random weights"),
+    "distill": Command("DistillSettings", "train a small classifier on a few hundred videos, from random weights"),
     "evaluate": Command("EvaluateSettings", "measure a model on labelled videos"),
     "embed": Command("EmbedSettings", "write features of videos"),
     "search": Command("SearchSettings", "find the clips that are most like a given one"),

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
+from videomae.data.cache import FrameCache
 from videomae.data.manifest import Manifest, Sample
 from videomae.errors import DataError, VideoError
 from videomae.video.augment import seeded
 from videomae.video.reader import VideoReader
-from videomae.video.sampling import ClipSampling
+from videomae.video.sampling import ClipSampling, Indices
 
 ON_BAD = ("raise", "skip", "mark")
 MAX_ATTEMPTS = 10  # unreadable videos in a row before a training sample gives up
@@ -61,6 +62,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             VideoError. "mark" returns an item without pixels, to be scored as wrong.
         threads: decoding threads; by default 1 in a worker of a loader, and one per processor elsewhere.
         backend: of `VideoReader`.
+        cache: of the same samples, in their order; for sampling that looks at whole videos.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class VideoDataset(Dataset[dict[str, Any]]):
         on_bad: str | None = None,
         threads: int | None = None,
         backend: str = "pyav",
+        cache: FrameCache | None = None,
     ) -> None:
         self.samples = tuple(samples)
+        self.cache = cache
         self.sampling = sampling
         self.clip_frames = clip_frames
         self.num_clips = num_clips
@@ -95,6 +99,11 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self.backend = backend
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}.")
+        if cache is not None and sampling.method not in ("uniform", "whole"):
+            raise ValueError(
+                f"a cache keeps evenly spaced frames, of which clips.method = {sampling.method!r} cannot choose: take "
+                "'whole' or 'uniform', or no cache."
+            )
         if not training and self.on_bad == "skip":
             raise ValueError("evaluation never replaces a video: pass on_bad='raise', or 'mark' to score it as wrong.")
         if not training and (clips_per_video, augmentations_per_clip) != (1, 1):
@@ -131,7 +140,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         return about if sample.label is None else about | {"label": sample.label}
 
     def _read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        clips = [clip for clip in self._decode(self.samples[index], rng) for _ in range(self.augmentations_per_clip)]
+        clips = [clip for clip in self._decode(index, rng) for _ in range(self.augmentations_per_clip)]
         # NumPy reorders the axes of a clip that is stored as (T, H, W, C) in half of torch's time.
         parts = [self._transform(clip, rng).numpy() for clip in clips]
         pixels = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
@@ -142,25 +151,33 @@ class VideoDataset(Dataset[dict[str, Any]]):
             item["mask"] = torch.stack([self.mask(generator) for generator in generators])
         return item
 
-    def _decode(self, sample: Sample, rng: np.random.Generator) -> Tensor:
+    def _decode(self, index: int, rng: np.random.Generator) -> Tensor:
         """Read the frames of all clips at once: (clips, T, C, H, W) uint8, a view of (clips, T, H, W, C)."""
+        sample, kept = self.samples[index], self.cache[index] if self.cache else None
+        if kept is not None:
+            indices = self._choose(len(kept), 1.0, rng)
+            return torch.from_numpy(kept[indices])[:, :, None].expand(-1, -1, 3, -1, -1)
         threads = self.threads or (1 if get_worker_info() else None)
         with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
             stretch = sample.some_frames_of(reader.times)
-            draws = [rng] * self.clips_per_video if self.training else [None]
-            chosen = [
-                self.sampling(
-                    len(stretch),
-                    video_fps=reader.fps,
-                    clip_frames=self.clip_frames,
-                    num_clips=self.num_clips,
-                    generator=draw,
-                )
-                for draw in draws
-            ]
-            indices = stretch.start + np.concatenate(chosen)  # (clips, T)
+            indices = stretch.start + self._choose(len(stretch), reader.fps, rng)
             frames = reader.frames_at(indices.ravel())
         return torch.from_numpy(frames).unflatten(0, indices.shape).permute(0, 1, 4, 2, 3)
+
+    def _choose(self, num_frames: int, video_fps: float, rng: np.random.Generator) -> Indices:
+        """Return the frames of all clips, (clips, T)."""
+        draws = [rng] * self.clips_per_video if self.training else [None]
+        chosen = [
+            self.sampling(
+                num_frames,
+                video_fps=video_fps,
+                clip_frames=self.clip_frames,
+                num_clips=self.num_clips,
+                generator=draw,
+            )
+            for draw in draws
+        ]
+        return np.concatenate(chosen)
 
     def _transform(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
         if self.transform is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from videomae.config import nearest
+from videomae.models.patches import cut_tubelets
 
 Grid = tuple[int, int, int]
 
@@ -160,6 +161,28 @@ def split_indices(mask: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
     """
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return order.tensor_split([order.shape[1] - num_masked], dim=1)  # type: ignore[return-value]
+
+
+def moving_tubelets(
+    pixel_values: Tensor, tubelet_shape: Grid, *, num_visible: int, jitter: float = 0.3, generator: Generator
+) -> Tensor:
+    """Choose the tubelets that differ most from the clip's still picture, its median over time.
+
+    Args:
+        pixel_values: (B, T, 1, H, W).
+        tubelet_shape: frames, height and width of a tubelet.
+        num_visible: V.
+        jitter: ranks are lowered at random by up to this fraction of N, so that the choice varies.
+        generator: seeded source of that randomness, on the CPU.
+
+    Returns:
+        (B, V) int64 positions, in order.
+    """
+    still = pixel_values.median(dim=1, keepdim=True).values
+    moves = cut_tubelets((pixel_values - still).square(), tubelet_shape).flatten(2).mean(dim=2)  # (B, N)
+    ranks = moves.argsort(dim=1).argsort(dim=1) / moves.shape[1]
+    lowered = ranks - jitter * torch.rand(ranks.shape, generator=generator).to(ranks.device)
+    return lowered.topk(num_visible, dim=1).indices.sort(dim=1).values
 
 
 def _random_rows(rows: int, columns: int, mask_ratio: float, generator: Generator | None) -> Tensor:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from torch import Tensor, nn
+    from torch.utils.data import DataLoader
 
+    from videomae.data.cache import FrameCache
     from videomae.models.pretrained import PretrainedModel
     from videomae.models.weights import Checkpoint
 
@@ -111,6 +113,13 @@ class Experiment(ABC):
     def begin(self, model: "PretrainedModel", run: Run) -> None:  # noqa: B027  # most methods have nothing to do
         """Do what is to be done once, before the first step, with devices and schedule known."""
 
+    def cache(self) -> "FrameCache | None":
+        """Return the training videos in memory, for a method that sees small ones many times; None reads the files."""
+        return None
+
+    def before_step(self, step: int) -> None:  # noqa: B027  # most methods do the same at every step
+        """Prepare for a step, from 0; for what changes on the way."""
+
     def validation(self, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
         """Return what measures the model on the way, on every process; None: nothing does."""
         return None
@@ -140,7 +149,7 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     """
     import torch
 
-    from videomae.data.dataset import DataTimeMeter, VideoDataset, build_loader
+    from videomae.data.dataset import DataTimeMeter
     from videomae.training.devices import build_accelerator
     from videomae.training.loop import Job, fit
     from videomae.training.optim import parameter_groups
@@ -166,25 +175,7 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     torch.manual_seed(s.run.seed)
     model = e.build_model()
     e.begin(model, run)
-    loader = build_loader(
-        VideoDataset(
-            e.samples,
-            sampling=s.clips,
-            clip_frames=e.config.num_frames,
-            training=True,
-            transform=e.transform(),
-            clips_per_video=s.loader.clips_per_video,
-            augmentations_per_clip=s.loader.augmentations_per_clip,
-            mask=e.mask(),
-            seed=s.run.seed,
-            backend=s.loader.backend,
-        ),
-        batch_size=schedule.per_device_batch,
-        num_workers=s.loader.workers(accelerator.num_processes),
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    loader = build_training_loader(e, run, seed=s.run.seed)
 
     def loss(model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
         unreadable.add(batch["unreadable"])
@@ -199,11 +190,38 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
         layer_decay=s.optim.layer_decay,
         muon_scale=schedule.muon_scale(s.optim),
     )
-    job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title)
+    job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step)
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
     if outcome.weights:
         outcome = dataclasses.replace(outcome, weights=e.finish(outcome.weights))
-    return save_model(s.out, model, outcome, e.statistics, accelerator)
+    return save_model(s.out, e.model_class(), model.config, outcome, e.statistics, accelerator)
+
+
+def build_training_loader(experiment: Experiment, run: Run, *, seed: int) -> "DataLoader[Any]":
+    """Return the loader of an experiment's training clips, in an order and with draws of ``seed``."""
+    from videomae.data.dataset import VideoDataset, build_loader
+
+    e, s, accelerator = experiment, experiment.settings, run.accelerator
+    return build_loader(
+        VideoDataset(
+            e.samples,
+            sampling=s.clips,
+            clip_frames=e.config.num_frames,
+            training=True,
+            transform=e.transform(),
+            clips_per_video=s.loader.clips_per_video,
+            augmentations_per_clip=s.loader.augmentations_per_clip,
+            mask=e.mask(),
+            seed=seed,
+            backend=s.loader.backend,
+            cache=e.cache(),
+        ),
+        batch_size=run.schedule.per_device_batch,
+        num_workers=s.loader.workers(accelerator.num_processes),
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        pin_memory=accelerator.device.type == "cuda",
+    )
 
 
 # ------------------------------------------------------------------------------------- what methods start from

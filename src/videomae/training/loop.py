@@ -71,6 +71,7 @@ class Job:
         validate: from the model to figures, where there is something to validate on; called on every process.
         score: the figure that says which weights are best; higher is better.
         title: what the progress bar is called.
+        before_step: is called with the number of each step, from 0, before it.
     """
 
     model: nn.Module
@@ -81,6 +82,7 @@ class Job:
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     score: str = ""
     title: str = "training"
+    before_step: Callable[[int], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +257,8 @@ class _Trainer:
         finite, for which there is no backward pass, that is skipped.
         """
         state, accelerator = self.state, self.accelerator
+        if self.job.before_step is not None:
+            self.job.before_step(state.step)
         rate = self.schedule.learning_rate(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write, write_json
@@ -129,13 +130,19 @@ def digest(rows: list[tuple[Any, ...]]) -> str:
 
 
 def save_model(
-    folder: Path, model: "PretrainedModel", outcome: "Outcome", statistics: Statistics, accelerator: "Accelerator"
+    folder: Path,
+    model_class: "type[PretrainedModel]",
+    config: VideoMAEConfig,
+    outcome: "Outcome",
+    statistics: Statistics,
+    accelerator: "Accelerator",
 ) -> TrainingResult:
     """Write the trained model with its processor as a directory that transformers loads too.
 
     Args:
         folder: the run directory; the model goes to ``model/`` in it.
-        model: what was trained; only its class and configuration are used.
+        model_class: what is written.
+        config: its configuration.
         outcome: of the loop, with the weights.
         statistics: mean and standard deviation of the input.
         accelerator: knows the main process, which writes.
@@ -145,10 +152,10 @@ def save_model(
     place = None if outcome.interrupted else folder / MODEL_NAME
     if place is not None and accelerator.is_main_process:
         with torch.device("meta"):
-            trained = type(model)(model.config)
+            trained = model_class(config)
         trained.load_state_dict(outcome.weights, assign=True)
         trained.save_pretrained(place)
-        make_processor(model.config, statistics).save_pretrained(place)
+        make_processor(config, statistics).save_pretrained(place)
     accelerator.wait_for_everyone()
     return TrainingResult(
         model=place,

@@ -23,7 +23,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from videomae.video.augment_settings import FinetuneAugmentation, PretrainAugmentation
+from videomae.video.augment_settings import DistillAugmentation, FinetuneAugmentation, PretrainAugmentation
 from videomae.video.clips import spread_crops
 
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -72,6 +72,26 @@ def finetune_augmentation(
         v2.RandomHorizontalFlip(resolve_flip(s.flip)),
         partial(normalize, mean=mean, std=std),
         ClipErasing(s.erasing),
+    ]
+    return v2.Compose(steps)
+
+
+def distill_augmentation(
+    settings: DistillAugmentation, *, short_side: int, image_size: int
+) -> Callable[[Tensor], Tensor]:
+    """Return the transform of distillation: (T, C, H, W) uint8 to (T, C, S, S) uint8, with S = ``image_size``.
+
+    Args:
+        settings: how clips are varied; see `resolve_flip` where classes may name a side.
+        short_side: frames are shrunk to this first, pixels.
+        image_size: height and width of the result, pixels.
+    """
+    s = settings
+    steps: list[Callable[[Tensor], Tensor]] = [
+        ShrinkShortSide(short_side),
+        AffineCrop(image_size, zoom=s.zoom, stretch=s.stretch, turn=s.turn, shift=s.shift),
+        v2.ColorJitter(contrast=s.contrast),
+        v2.RandomHorizontalFlip(resolve_flip(s.flip)),
     ]
     return v2.Compose(steps)
 
@@ -209,6 +229,47 @@ class ShrinkShortSide(v2.Transform):
         if min(inpt.shape[-2:]) <= self.short_side:
             return inpt
         return F.resize(inpt, [self.short_side], interpolation=BILINEAR, antialias=True)
+
+
+class AffineCrop(v2.Transform):
+    """Cut a square about as large as the short side, zoomed, stretched, turned and shifted, in one interpolation.
+
+    With all ranges 0 it is the centre crop of a test. Outside the frame its border is repeated.
+
+    Args:
+        size: height and width of the result, pixels.
+        zoom: largest logarithm of the crop's size over the short side.
+        stretch: largest logarithm of the stretch of its width, by which its height shrinks.
+        turn: largest angle, degrees.
+        shift: largest shift along each axis, as a fraction of the short side.
+    """
+
+    def __init__(self, size: int, *, zoom: float, stretch: float, turn: float, shift: float) -> None:
+        super().__init__()
+        self.size = size
+        self.ranges = torch.tensor([zoom, stretch, math.radians(turn), shift, shift])
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Tensor]:
+        """Draw the crop as the matrix (2, 3) of ``affine_grid``, in half sides of the frame."""
+        height, width = flat_inputs[0].shape[-2:]
+        zoom, stretch, turn, right, down = (self.ranges * (2 * torch.rand(5) - 1)).tolist()
+        x, y = math.exp(zoom + stretch), math.exp(zoom - stretch)
+        square = torch.tensor(
+            [
+                [x * math.cos(turn), -y * math.sin(turn), 2 * right],
+                [x * math.sin(turn), y * math.cos(turn), 2 * down],
+            ]
+        )
+        return {"matrix": square * (min(height, width) / torch.tensor([[width], [height]]))}
+
+    def transform(self, inpt: Any, params: dict[str, Tensor]) -> Any:
+        """Cut it out."""
+        grid = torch.nn.functional.affine_grid(
+            params["matrix"][None], [1, 1, self.size, self.size], align_corners=False
+        )
+        frames = inpt.flatten(0, 1)[None].float()  # (1, T * C, H, W)
+        crops = torch.nn.functional.grid_sample(frames, grid, padding_mode="border", align_corners=False)[0]
+        return crops.round_().to(inpt.dtype).unflatten(0, inpt.shape[:2])  # (T, C, S, S)
 
 
 class RandAugment(v2.Transform):

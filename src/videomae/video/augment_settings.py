@@ -21,6 +21,38 @@ class PretrainAugmentation:
 
 
 @dataclass
+class DistillAugmentation:
+    """How clips are varied mildly, for a model that hardly fits its videos: one draw for all frames of a clip."""
+
+    zoom: float = 0.15
+    """The crop is up to e^zoom times larger or smaller than the short side of the frame."""
+
+    stretch: float = 0.1
+    """Its height and width are stretched against each other by up to e^stretch each."""
+
+    turn: float = 8.0
+    """It is turned by up to so many degrees."""
+
+    shift: float = 0.07
+    """It is shifted by up to this fraction of the short side."""
+
+    contrast: float = 0.3
+    """The contrast is changed by up to this fraction."""
+
+    flip: float | None = None
+    """Probability of mirroring left and right; None is 0.5, or 0 where a class name speaks of a side."""
+
+    label_smoothing: float = 0.1
+    """Fraction of each label that the loss spreads over all classes."""
+
+    mean: tuple[float, ...] | None = None
+    """Of each channel, in pixels scaled to 0-1; None is ImageNet's."""
+
+    std: tuple[float, ...] | None = None
+    """Standard deviation, likewise."""
+
+
+@dataclass
 class FinetuneAugmentation:
     """How clips are varied in fine-tuning, and mixed in pairs (v1)."""
 

@@ -20,6 +20,8 @@ from videomae.config import VideoMAEConfig
 
 Indices = NDArray[np.int64]
 
+SHORTEST_STRETCH = 0.7  # of a video, in `stretch_indices`
+
 
 def dense_indices(
     num_frames: int, *, clip_frames: int = 16, stride: float = 4, generator: Generator | None = None
@@ -85,6 +87,25 @@ def uniform_indices(num_frames: int, *, clip_frames: int = 16, generator: Genera
     """
     place = 0.5 if generator is None else generator.random(clip_frames)
     return _within((np.arange(clip_frames) + place) * (num_frames / clip_frames), num_frames)
+
+
+def stretch_indices(num_frames: int, *, clip_frames: int = 16, generator: Generator) -> Indices:
+    """Draw a stretch of 70 to 100 % of the video and take the middle frame of each of its equal segments.
+
+    Unlike with `uniform_indices` the frames keep an even pace. The stretch that is the whole video gives the middle of
+    `uniform_indices`, which is how such a model is tested.
+
+    Args:
+        num_frames: frames in the video, at least 1. With fewer than ``clip_frames``, frames repeat.
+        clip_frames: number of segments.
+        generator: draws the stretch.
+
+    Returns:
+        (T,) frame numbers, never decreasing.
+    """
+    length = generator.uniform(SHORTEST_STRETCH, 1) * num_frames
+    start = generator.uniform(0, num_frames - length)
+    return _within(start + (np.arange(clip_frames) + 0.5) * (length / clip_frames), num_frames)
 
 
 def multi_view_indices(num_frames: int, *, num_clips: int = 5, clip_frames: int = 16, stride: float = 4) -> Indices:
@@ -178,8 +199,9 @@ def sample_frame_indices(
     return np.clip(indices, start, min(end, seg_len) - 1).astype(np.int64)
 
 
-METHODS = ("dense", "uniform", "v1_finetune", "v1_pretrain")
-Method = Literal["dense", "uniform", "v1_finetune", "v1_pretrain"]
+METHODS = ("dense", "uniform", "whole", "v1_finetune", "v1_pretrain")
+Method = Literal["dense", "uniform", "whole", "v1_finetune", "v1_pretrain"]
+_OF_WHOLE_VIDEO = ("uniform", "whole")  # which are tested alike, and know no stride
 
 
 @dataclass(frozen=True)
@@ -190,11 +212,11 @@ class ClipSampling:
     """
 
     method: Method = "dense"
-    """How frames are chosen: dense takes every stride-th from a random start, uniform one of each segment; v1_finetune
-    and v1_pretrain as VideoMAE v1 does."""
+    """How frames are chosen: dense takes every stride-th from a random start, uniform one of each segment; whole takes
+    evenly spaced ones of 70 to 100 % of the video; v1_finetune and v1_pretrain as VideoMAE v1 does."""
 
     stride: float = 4.0
-    """Frames from one of a clip to the next; not used by uniform."""
+    """Frames from one of a clip to the next; not used by uniform and whole."""
 
     fps: float | None = None
     """Count the stride at this frame rate, whatever the video's own is, so that clips last equally long; None counts
@@ -223,7 +245,7 @@ class ClipSampling:
 
     def config_fields(self) -> dict[str, Any]:
         """Return the fields of a configuration by which a trained model remembers this; see `of_model`."""
-        method = "uniform" if self.method == "uniform" else "dense"
+        method = "uniform" if self.method in _OF_WHOLE_VIDEO else "dense"
         return {"clip_sampling": method, "clip_stride": float(self.stride), "clip_fps": self.fps}
 
     def __call__(
@@ -254,11 +276,13 @@ class ClipSampling:
             raise ValueError(f"clip_frames and num_clips must be at least 1, got {clip_frames} and {num_clips}.")
         stride = self.stride if self.fps is None else self.stride * video_fps / self.fps
         if generator is None:
-            if self.method == "uniform":
+            if self.method in _OF_WHOLE_VIDEO:
                 return uniform_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames)
             return multi_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames, stride=stride)
         if self.method == "uniform":
             return uniform_indices(num_frames, clip_frames=clip_frames, generator=generator)[None]
+        if self.method == "whole":
+            return stretch_indices(num_frames, clip_frames=clip_frames, generator=generator)[None]
         if self.method == "dense":
             if self.jitter:
                 stride *= 1 + self.jitter * generator.uniform(-1, 1)
