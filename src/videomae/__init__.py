@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from videomae.models.videomae import VideoMAEModel as VideoMAEModel
     from videomae.pipeline.run import train as train
     from videomae.pipeline.settings import TrainSettings as TrainSettings
+    from videomae.training.distillation import DistillSettings as DistillSettings
+    from videomae.training.distillation import distill as distill
     from videomae.training.finetuning import FinetuneSettings as FinetuneSettings
     from videomae.training.finetuning import finetune as finetune
     from videomae.training.pretraining import PretrainSettings as PretrainSettings
@@ -120,6 +122,10 @@ _PUBLIC = {
     ),
     "videomae.pipeline.run": ("train",),
     "videomae.pipeline.settings": ("TrainSettings",),
+    "videomae.training.distillation": (
+        "DistillSettings",
+        "distill",
+    ),
     "videomae.training.finetuning": (
         "FinetuneSettings",
         "finetune",

@@ -7,10 +7,11 @@ import pytest
 
 from videomae.commands import pretrain
 from videomae.settings import builtin_recipes, changed_settings, parse_settings, to_toml, with_recipe
+from videomae.training.distillation import DistillSettings
 from videomae.training.finetuning import FinetuneSettings
 from videomae.training.pretraining import PretrainSettings
 
-TASKS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings}
+TASKS = {"pretrain": PretrainSettings, "finetune": FinetuneSettings, "distill": DistillSettings}
 
 
 def parse(*arguments, task="pretrain"):

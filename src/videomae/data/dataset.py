@@ -62,7 +62,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             VideoError. "mark" returns an item without pixels, to be scored as wrong.
         threads: decoding threads; by default 1 in a worker of a loader, and one per processor elsewhere.
         backend: of `VideoReader`.
-        cache: of the same samples, in their order; for sampling that looks at whole videos.
+        cache: of the same samples, in their order; for sampling that looks at whole videos. Its clips have C = 1.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         sample, kept = self.samples[index], self.cache[index] if self.cache else None
         if kept is not None:
             indices = self._choose(len(kept), 1.0, rng)
-            return torch.from_numpy(kept[indices])[:, :, None].expand(-1, -1, 3, -1, -1)
+            return torch.from_numpy(kept[indices])[:, :, None]  # C = 1
         threads = self.threads or (1 if get_worker_info() else None)
         with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
             stretch = sample.some_frames_of(reader.times)

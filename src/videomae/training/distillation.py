@@ -199,10 +199,12 @@ class Distillation(Experiment):
         return (1 - s.teacher.answers) * labels + s.teacher.answers * taught + s.teacher.hints * sum(errors)
 
     def normalized(self, batch: Batch) -> "Tensor":
-        """Return the pixels of a batch as the models see them."""
+        """Return the grey pixels of a batch as normalised RGB, as the models take them."""
         from videomae.video.augment import normalize
 
-        return normalize(batch["pixel_values"], mean=self.statistics[0], std=self.statistics[1])
+        return normalize(
+            batch["pixel_values"].expand(-1, -1, 3, -1, -1), mean=self.statistics[0], std=self.statistics[1]
+        )
 
     def choose_visible(self, pixels: "Tensor", seed: int) -> "Tensor":
         """Return the tubelets that move most, (B, V)."""

@@ -79,7 +79,7 @@ def finetune_augmentation(
 def distill_augmentation(
     settings: DistillAugmentation, *, short_side: int, image_size: int
 ) -> Callable[[Tensor], Tensor]:
-    """Return the transform of distillation: (T, C, H, W) uint8 to (T, C, S, S) uint8, with S = ``image_size``.
+    """Return the transform of distillation: (T, C, H, W) uint8 to grey (T, 1, S, S) uint8, with S = ``image_size``.
 
     Args:
         settings: how clips are varied; see `resolve_flip` where classes may name a side.
@@ -89,6 +89,7 @@ def distill_augmentation(
     s = settings
     steps: list[Callable[[Tensor], Tensor]] = [
         ShrinkShortSide(short_side),
+        v2.Grayscale(),
         AffineCrop(image_size, zoom=s.zoom, stretch=s.stretch, turn=s.turn, shift=s.shift),
         v2.ColorJitter(contrast=s.contrast),
         v2.RandomHorizontalFlip(resolve_flip(s.flip)),
