@@ -84,8 +84,11 @@ def test_it_learns_motions_from_random_weights(tmp_path):
     for split, count, seed in (("train", 8, 0), ("val", 4, 1)):
         write_motion_videos(tmp_path / "data" / split, per_class=count, size=32, num_frames=12, seed=seed)
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    size = "--model.image-size 32 --model.num-frames 8 --model.hidden-size 32 --model.num-attention-heads 4"
-    more = f"{size} --motion.until 0.6 --run.epochs 60 --run.batch-size 8 --run.validate-every 60 --optim.lr 2e-3 --teacher.steps-fraction 1"
+    more = """
+        --model.image-size 32 --model.num-frames 8 --model.hidden-size 32 --model.num-attention-heads 4
+        --run.epochs 60 --run.batch-size 8 --run.validate-every 60 --optim.lr 2e-3
+        --motion.until 0.6 --teacher.steps-fraction 1
+    """
     result = run("distill", tmp_path / "data", tmp_path / "run", *more.split())
     assert result.best_score > 0.4  # chance is 0.17, and of 24 videos it gives 10 right once in 300 runs
 
