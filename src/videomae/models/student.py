@@ -4,12 +4,11 @@ Shapes: B clips, T frames, H x W pixels; V visible tubelets; D width, L classes,
 """
 
 from collections.abc import Sequence
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from videomae.config import VideoMAEConfig
-from videomae.models.layers import Trace
 from videomae.models.patches import PatchEmbed
 from videomae.models.teacher import to_grey
 from videomae.models.videomae import VideoMAEForVideoClassification
@@ -36,17 +35,21 @@ class Student(VideoMAEForVideoClassification):
             nn.init.zeros_(parameter)
 
     def forward(  # type: ignore[override]  # it is trained and thrown away, nobody passes labels
-        self, pixel_values: Tensor, visible: Tensor | None = None, **unused: Any
-    ) -> tuple[Any, ...]:
+        self, pixel_values: Tensor, visible: Tensor | None = None, return_dict: bool | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return logits (B, L), and a hint (B, V, F) after each of the blocks.
 
         Args:
             pixel_values: (B, T, 3, H, W), normalised.
-            visible: (B, V) positions of the tubelets to see; None is all.
-            unused: ``return_dict`` has no effect.
+            visible: (B, V) positions of the tubelets to see, in order; None is all.
+            return_dict: has no effect; there for what calls models.
         """
-        trace = Trace(hidden_states=[])
-        tokens = self.videomae.encode(to_grey(pixel_values), visible, trace)  # (B, V, D)
-        states = trace.hidden_states or []
-        hints = [hint(states[block]) for hint, block in zip(self.hints, self.hint_blocks, strict=True)]
-        return self.classifier(self.batch_norm(self.pool(tokens))), hints
+        mask = None if visible is None else self._hide_others(visible)
+        encoded = self.videomae(to_grey(pixel_values), mask, output_hidden_states=True, return_dict=True)  # (B, V, D)
+        hints = [hint(encoded.hidden_states[block]) for hint, block in zip(self.hints, self.hint_blocks, strict=True)]
+        return self.classifier(self.batch_norm(self.pool(encoded.last_hidden_state))), hints
+
+    def _hide_others(self, visible: Tensor) -> Tensor:
+        """Return the mask (B, N) that shows the (B, V) visible tubelets."""
+        mask = visible.new_ones(len(visible), self.config.num_tubelets, dtype=torch.bool)
+        return mask.scatter(1, visible, False)

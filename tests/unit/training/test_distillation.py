@@ -71,7 +71,7 @@ def test_the_model_is_an_ordinary_directory_that_transformers_loads(data, tmp_pa
     ours = VideoMAEForVideoClassification.from_pretrained(result.model).eval()
     assert ours.config.clip_sampling == "uniform"
     assert ours.config.num_channels == 3
-    clips = torch.randn(2, *ours.videomae.patch_embed.clip_shape)
+    clips = torch.randn(2, ours.config.num_frames, 3, *ours.config.frame_size)
     with torch.no_grad():
         torch.testing.assert_close(theirs(clips).logits, ours(clips).logits, rtol=1e-3, atol=1e-4)
     assert not any(name.startswith(("hints", "batch_norm")) for name in weights(tmp_path))
