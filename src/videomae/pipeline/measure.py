@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from videomae.config import VideoMAEConfig
+from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest
 from videomae.errors import DataError, VideoError
 from videomae.pipeline.sizes import divisors
@@ -160,7 +161,7 @@ def reading_seconds(videos: Manifest, settings: FinetuneSettings, config: VideoM
         threads=1,
     )
     times, refusal = [], None
-    for i in _spread(len(dataset), READ_VIDEOS):
+    for i in spread(range(len(dataset)), READ_VIDEOS):
         began = time.perf_counter()
         try:
             dataset[i]
@@ -181,7 +182,7 @@ def small_copies(videos: Manifest, side: int, folder: Path) -> tuple[float, Mani
     from videomae.data.transcode import Encoding, copy_file
 
     samples, seconds, num_frames = [], 0.0, 0
-    for i in _spread(len(videos), COPIED_VIDEOS):
+    for i in spread(range(len(videos)), COPIED_VIDEOS):
         sample, copy = videos.samples[i], folder / f"{side}-{i}.mp4"
         began = time.perf_counter()
         try:
@@ -202,7 +203,7 @@ def pixel_statistics(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, 
         DataError: if none of the videos that are tried can be read.
     """
     pixels, refusal = [], None
-    for i in _spread(len(videos), SAMPLED_VIDEOS):
+    for i in spread(range(len(videos)), SAMPLED_VIDEOS):
         sample = videos.samples[i]
         try:
             with VideoReader(sample.file, threads=1) as reader:
@@ -218,8 +219,3 @@ def pixel_statistics(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, 
     mean, square = np.mean(pixels, axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_DEVIATION)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
-
-
-def _spread(total: int, count: int) -> list[int]:
-    """Return up to ``count`` numbers below ``total``, evenly apart."""
-    return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
