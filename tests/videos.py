@@ -1,6 +1,6 @@
 """Small synthetic videos, really encoded, for all tests; and the plain decoding that readers are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,13 +75,48 @@ def write_video(
 
 
 def decode_in_sequence(path: Path | str) -> tuple[Frames, list[float | None]]:
-    """Decode a file from its start with nothing but PyAV, up to its end or its first damage: frames and times."""
+    """Decode a file from its start with nothing but PyAV, up to its end or its first damage.
+
+    Returns the frames, and their times as the container has them, from its start on.
+    """
     images, times = [], []
     with av.open(str(path)) as container:
+        start = (container.start_time or 0) / av.time_base
         try:
             for frame in container.decode(video=0):
                 images.append(frame.to_ndarray(format="rgb24"))
-                times.append(frame.time)
+                times.append(None if frame.time is None else frame.time - start)
         except av.FFmpegError:
             pass
     return np.stack(images), times
+
+
+def shift_packets(source: Path, target: Path, seconds: Callable[[int], float]) -> Path:
+    """Copy a video without decoding it, each packet later by ``seconds(number of the packet)``."""
+    options = {"mpegts_copyts": "1"} if target.suffix == ".ts" else {}
+    with av.open(str(source)) as reading, av.open(str(target), "w", options=options) as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for number, packet in enumerate(reading.demux(video=0)):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                later = round(seconds(number) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, stream
+                writing.mux(packet)
+    return target
+
+
+def copy_with_sound(source: Path, target: Path, *, picture_at: float) -> Path:
+    """Copy a video without decoding it, and add a sound that starts so many seconds before the picture."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        picture = writing.add_stream_from_template(reading.streams.video[0])
+        sound = writing.add_stream("mp2" if target.suffix == ".ts" else "aac", rate=48000, layout="mono")
+        for start in range(0, 48000 * 4, 1024):
+            noise = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            noise.pts, noise.sample_rate, noise.time_base = start, 48000, Fraction(1, 48000)
+            writing.mux(sound.encode(noise))
+        writing.mux(sound.encode())
+        for packet in reading.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                later = round(picture_at / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, picture
+                writing.mux(packet)
+    return target

@@ -194,7 +194,7 @@ class VideoEmbedder:
                 seconds = len(stretch) / reader.fps / num_frames
             else:
                 seconds = sampling.stride / (sampling.fps or reader.fps)
-            end = min(float(times[chosen[-1]]) + seconds, float(times[0]) + reader.duration)
+            end = min(float(times[chosen[-1]]) + seconds, reader.end)
             yield float(times[chosen[0]]), end, self._prepare(list(frames))
 
     def _prepare(self, clip: list[Any]) -> "torch.Tensor":

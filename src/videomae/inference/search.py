@@ -110,8 +110,7 @@ def _vector(video: Path, embedder: VideoEmbedder, about: dict[str, Any]) -> NDAr
         return embedder(video, layer=about["layer"]).vectors[0]
     window = about["window"]
     with VideoReader(video) as reader:
-        first = float(reader.times[0])
-        start = first + max(reader.duration - window, 0) / 2
+        start = reader.start + max(reader.end - reader.start - window, 0) / 2
     sample = Sample(str(video), video, start=start, end=start + window)
     return embedder(sample, per="window", layer=about["layer"], window=window, hop=window).vectors[0]
 

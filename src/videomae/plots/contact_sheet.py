@@ -37,9 +37,8 @@ def contact_sheet(query: Path, matches: list[Match]) -> "Image":
 def frames_between(file: str | Path, start: float, end: float | None) -> NDArray[np.uint8]:
     """Return some frames of a video, spread from one second to another (None: its end), (F, H, W, 3)."""
     with VideoReader(file) as reader:
-        first = float(reader.times[0])
-        last = first + reader.duration
-        times = np.linspace(max(start, first), last if end is None else min(end, last), SHEET_FRAMES + 2)
+        last = reader.end if end is None else min(end, reader.end)
+        times = np.linspace(max(start, reader.start), last, SHEET_FRAMES + 2)
         return reader.frames_at_times(times[1:-1])
 
 

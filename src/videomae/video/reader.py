@@ -22,6 +22,7 @@ from videomae.video.backends import BACKENDS
 from videomae.video.backends.base import Backend
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
+from videomae.video.clock import gaps_between
 
 ON_ERROR = ("raise", "truncate")
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error
@@ -46,6 +47,8 @@ class VideoReader:
         threads: decoding threads; by default one per processor, at most 8. Use 1 in workers of a data loader.
         on_error: ``"raise"``, or ``"truncate"`` to keep the frames before the first damage: the video then ends there.
             Finding the damage costs decoding the whole file when it is opened.
+        fps: frames per second of a file that holds no times, such as a raw ``.h264`` or ``.mjpeg``; by default what
+            FFmpeg assumes (see ``assumed_fps``). Others keep their own.
         backend: the decoding library, ``"pyav"``, or ``"torchcodec"`` where that is installed.
         peek: decode the first frame at once. Without, a file that is damaged there is opened all the same, and size,
             rotation and pixel format are only known once a frame was decoded, or are asked for; a clip from the middle
@@ -66,6 +69,7 @@ class VideoReader:
         *,
         threads: int | None = None,
         on_error: str = "raise",
+        fps: float | None = None,
         backend: str = "pyav",
         peek: bool = True,
     ) -> None:
@@ -75,10 +79,13 @@ class VideoReader:
             raise ValueError(f"backend must be one of {tuple(BACKENDS)}, got {backend!r}.")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}. Leave it out for one per processor.")
+        if fps is not None and not 0 < fps < float("inf"):
+            raise ValueError(f"fps must be above 0 and finite, got {fps}.")
         threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
-        self._backend: Backend = BACKENDS[backend].open(path, threads=threads, truncate=on_error == "truncate")
+        self._backend: Backend = BACKENDS[backend].open(path, threads=threads, truncate=on_error == "truncate", fps=fps)
         self.name = self._backend.name
         self.codec = self._backend.codec
+        self._fps = fps
         self.closed = False
         if peek:
             try:
@@ -122,22 +129,52 @@ class VideoReader:
     def times(self) -> NDArray[np.float64]:
         """Seconds at which each frame is shown, (N,) float64, never decreasing.
 
-        As the file states them, so the first need not be 0. Where stamps are missing they follow from the frame rate.
+        As a player shows them: 0 is the start of the container, so that the first frame may come later, after the
+        sound. See `videomae.video.clock` for restarts and gaps.
         """
         return self._backend.times
 
     @property
+    def assumed_fps(self) -> float | None:
+        """The rate that `times` follow from, where the file holds none and no ``fps`` was given; else None."""
+        clock = self._backend.clock
+        return None if clock.is_stamped or self._fps is not None else clock.fps
+
+    @property
     def fps(self) -> float:
-        """Average frames per second: the header's rate where it agrees with the times, else that of the times."""
-        stated = self._backend.stated_rate
-        span = float(self.times[-1] - self.times[0])
-        measured = (len(self) - 1) / span if span > 0 else stated
+        """Average frames per second outside gaps: the header's rate where it agrees with the times, else theirs."""
+        stated, steps = self._backend.clock.fps, np.diff(self.times)
+        steps = steps[steps <= self.longest_step]
+        span = float(steps.sum())
+        measured = len(steps) / span if span > 0 else stated
         return stated if abs(stated - measured) <= 0.01 * measured else measured
 
     @property
+    def longest_step(self) -> float:
+        """Seconds from frame to frame; more is a gap."""
+        clock = self._backend.clock
+        return float(clock.longest_step * clock.tick)
+
+    @property
+    def gaps(self) -> list[tuple[float, float]]:
+        """Seconds from and to which there is no picture between frames, because the clock jumps there."""
+        before, times = gaps_between(self.times, self.longest_step), self.times
+        return [(float(times[i]) + 1 / self.fps, float(times[i + 1])) for i in before]
+
+    @property
+    def start(self) -> float:
+        """Second at which the first frame is shown."""
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        """Second after the last frame."""
+        return float(self.times[-1]) + (self._backend.last_duration or 1 / self.fps)
+
+    @property
     def duration(self) -> float:
-        """Seconds from the start of the first frame to the end of the last."""
-        return float(self.times[-1] - self.times[0]) + (self._backend.last_duration or 1 / self.fps)
+        """Seconds of pictures: from the start of the first frame to the end of the last, less the gaps."""
+        return self.end - self.start - sum(end - start for start, end in self.gaps)
 
     def frames_at(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return the frames of these numbers.
@@ -164,8 +201,8 @@ class VideoReader:
         """Return the frame a player shows at each of these times.
 
         Args:
-            seconds: T times on the scale of `times`, from 0 to the end of the last frame (before the first frame's
-                time, that frame is shown).
+            seconds: T times on the clock of `times`, from 0 to `end` (before the first frame's time, that frame is
+                shown; in a gap, the one before it).
 
         Returns:
             (T, H, W, 3) uint8 RGB.
@@ -174,7 +211,7 @@ class VideoReader:
             VideoError: if a time is negative or after the end, or a frame cannot be decoded.
         """
         wanted = np.asarray(seconds, dtype=np.float64)
-        begin, end = min(0.0, float(self.times[0])), float(self.times[0]) + self.duration
+        begin, end = min(0.0, self.start), self.end
         outside = wanted[~((wanted >= begin) & (wanted < end))]
         if outside.size:
             raise VideoError(

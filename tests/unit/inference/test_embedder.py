@@ -54,12 +54,12 @@ def test_windows_cover_the_video(place):
     assert len(features.vectors) == 7  # 2 s: the last whole window begins at 1.5 s
 
 
-def test_times_of_a_file_whose_stamps_begin_later_are_its_own(place, tmp_path):
+def test_times_of_a_file_whose_stamps_begin_later_count_from_its_start(place, tmp_path):
     frames = np.full((64, 32, 32, 3), 20, np.uint8)
     frames[32:] = 235
     late = write_stamped(tmp_path / "late.mkv", frames, fps=16, times=[100 + i / 16 for i in range(64)])
     embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
-    assert embedder(late, per="window", window=1.0, hop=1.0).starts.tolist() == [100, 101, 102, 103]
+    assert embedder(late, per="window", window=1.0, hop=1.0).starts.tolist() == [0, 1, 2, 3]
 
 
 def test_windows_hold_the_pixels_of_a_batch_and_the_next_only(place, monkeypatch):

@@ -110,7 +110,7 @@ def test_frames_are_those_of_a_plain_decode(name, tmp_path, counted_decodings):
     with VideoReader(path) as reader:
         check_every_way_to_read(reader, expected)
         if None not in times:
-            np.testing.assert_array_equal(reader.times, sorted(times))
+            np.testing.assert_allclose(reader.times, sorted(times), rtol=0, atol=1e-9)
         assert (np.diff(reader.times) > 0).all()
     assert bool(counted_decodings) == (name in DECODED_FROM_THE_START)
     with VideoReader(path) as again:  # by what is remembered of the file
@@ -280,7 +280,7 @@ def test_the_header_is_not_believed_where_the_frames_contradict_it():
 def test_the_average_rate_of_a_variable_rate_is_that_of_its_times(tmp_path):
     times = np.cumsum([0.04, *[0.1] * 29])
     with VideoReader(write_video(tmp_path / "video.mkv", moving_square(30), times=times)) as reader:
-        np.testing.assert_allclose(reader.times, times, atol=1e-9)
+        np.testing.assert_allclose(reader.times, times - times[0], atol=1e-9)
         assert reader.fps == pytest.approx(10)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.video.backends.orientation import FrameFormat
+from videomae.video.clock import Clock
 
 
 class Backend(Protocol):
@@ -16,25 +17,28 @@ class Backend(Protocol):
     Attributes:
         name: the path, as errors give it.
         codec: FFmpeg's name of the codec, e.g. ``"h264"``.
-        times: seconds of each frame, (N,) float64, never decreasing.
+        times: seconds of each frame on the one clock, (N,) float64, never decreasing.
         last_duration: seconds the last frame is shown, or None if the file does not say.
-        stated_rate: frames per second by the header.
+        clock: of the container.
     """
 
     name: str
     codec: str
     times: NDArray[np.float64]
     last_duration: float | None
-    stated_rate: float
+    clock: Clock
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+    ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read.
 
         Args:
             path: the file, as for `VideoReader`.
             threads: decoding threads.
             truncate: let the video end before its first damage.
+            fps: frames per second, where the file holds no times.
         """
         ...
 

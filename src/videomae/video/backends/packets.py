@@ -129,7 +129,10 @@ def index_packets(
     are_unique = (np.diff(stamps[order]) > 0).all()
     # Frames are reordered, but their stamps are not: these must be stamps of decoding.
     are_unordered = stream.codec_context.has_b_frames and (np.diff(stamps) > 0).all()
-    if not are_unique or are_unordered or pts[0] > stamps.min():
+    # A recording that was restarted, or several that were joined: their order is that of the file.
+    decode_stamps = np.array([stamp for stamp, shown in zip(dts, is_shown, strict=True) if shown and stamp is not None])
+    has_restarts = (np.diff(decode_stamps) < 0).any()
+    if not are_unique or are_unordered or has_restarts or pts[0] > stamps.min():
         return first_packet, None
     places = positions[order].tolist()
     keys = sorted((position, rank) for rank, position in enumerate(places) if is_key[position])

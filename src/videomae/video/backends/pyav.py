@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from itertools import chain
 from typing import Any, BinaryIO, Self
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from videomae.errors import VideoError
 from videomae.video.backends.orientation import FrameFormat, format_of, upright
 from videomae.video.backends.packets import INDICES, FileState, codec_of, header_of, index_packets, state_of
+from videomae.video.clock import Clock
 
 COVER = av.stream.Disposition.attached_pic
 
@@ -41,7 +41,7 @@ class PyAVDecoder:
     Attributes:
         times: seconds of each frame, (N,) float64.
         last_duration: seconds the last frame is shown, or None if the file does not say.
-        stated_rate: frames per second by the header.
+        clock: of the container.
         codec: as in `VideoReader`.
         is_trusted: whether all packets' stamps are taken for those of the frames that come out.
         left_out: ranks of the frames that were not decoded on the way from the last key frame.
@@ -56,10 +56,12 @@ class PyAVDecoder:
         state: FileState | None = None,
         threads: int | None = None,
         truncate: bool = False,
+        fps: float | None = None,
     ) -> None:
         self.name = name
         self._state = state  # of the file, from before it was opened
         self._container, self._source, self._threads, self._truncate = container, source, threads, truncate
+        self._fps = fps
         self._reformatter = VideoReformatter()
         self._packets: Any = None  # the generator that gives packets now
         self._walk: Iterator[tuple[int, VideoFrame]]
@@ -77,13 +79,15 @@ class PyAVDecoder:
             raise
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+    ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read."""
         source = os.fspath(path) if isinstance(path, os.PathLike) else path
         name = source if isinstance(source, str) else repr(source)
         state = state_of(source)
         container = _open_container(source, name)
-        return cls(container, name, source=source, state=state, threads=threads, truncate=truncate)
+        return cls(container, name, source=source, state=state, threads=threads, truncate=truncate, fps=fps)
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
@@ -127,8 +131,7 @@ class PyAVDecoder:
     def _prepare(self) -> None:
         self._stream = self._choose_stream()
         self.codec = codec_of(self._stream)
-        self.stated_rate = float(self._stream.average_rate or self._stream.guessed_rate or 1)
-
+        self.clock = Clock.of(self._container, self._stream, fps=self._fps)
         self._learn_index()
         if self._truncate or not self.is_trusted:
             self.count_by_decoding()
@@ -165,8 +168,9 @@ class PyAVDecoder:
             if self._state is not None and self._state == state_of(self._source):
                 INDICES.put(self._state, index)
         self._index, self._first_packet = index, index.first_packet
-        self.times = self._seconds(index.stamps)
-        self.last_duration = float(self._seconds([index.last_duration])[0]) if index.last_duration else None
+        self.times = self.clock.times(index.stamps)
+        last = index.last_duration if self.clock.is_stamped else None
+        self.last_duration = float(self.clock.seconds([last])[0]) if last else None
 
     def count_by_decoding(self) -> None:
         """Count the frames by decoding all of them; their stamps are kept if all come out as expected."""
@@ -182,15 +186,9 @@ class PyAVDecoder:
             return self.count_by_decoding()
         if not decoded:
             raise VideoError(f"{self.name} must hold at least one frame, but none decodes. Copy or download it again.")
-        stamps = sorted(stamp for stamp in decoded if stamp is not None)
-        is_stamped = len(stamps) == len(decoded)
-        self.times = self._seconds(stamps) if is_stamped else np.arange(len(decoded)) / self.stated_rate
+        self.times = self.clock.times(decoded)
         self.last_duration = None
         return None
-
-    def _seconds(self, stamps: Sequence[int]) -> NDArray[np.float64]:
-        time_base = self._stream.time_base or Fraction(1)  # every demuxer sets one
-        return np.asarray(stamps, np.float64) * time_base.numerator / time_base.denominator
 
     def _entry(self, rank: int) -> int:
         """Return the rank of the nearest key frame from which this frame can be decoded."""

@@ -27,7 +27,7 @@ class TorchCodecDecoder:
 
     def __init__(self, facts: PyAVDecoder, source: Any, *, threads: int) -> None:
         self.name, self.codec, self._frame_format = facts.name, facts.codec, facts.frame_format()
-        self.times, self.last_duration, self.stated_rate = facts.times, facts.last_duration, facts.stated_rate
+        self.times, self.last_duration, self.clock = facts.times, facts.last_duration, facts.clock
         decoder = decoder_class()
         try:
             self._decoder: Any = decoder(source, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="exact")
@@ -37,9 +37,11 @@ class TorchCodecDecoder:
             ) from error
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+    ) -> Self:
         """Open a file; arguments and errors as for the back end ``pyav``."""
-        facts = PyAVDecoder.open(path, threads=threads, truncate=truncate)
+        facts = PyAVDecoder.open(path, threads=threads, truncate=truncate, fps=fps)
         facts.frame_format()
         facts.close()
         if not isinstance(path, str | os.PathLike):
@@ -58,7 +60,8 @@ class TorchCodecDecoder:
                     "download it again, or find the frame with backend='pyav'."
                 ) from error
             frames = batch.data.numpy()
-            is_other = np.abs(batch.pts_seconds.numpy() - self.times[chunk]) > SAME_TIME
+            start = self.clock.seconds([self.clock.start or 0])
+            is_other = np.abs(batch.pts_seconds.numpy() - start - self.times[chunk]) > SAME_TIME
             if is_other.any() or frames.shape[1:] != (self._frame_format.height, self._frame_format.width, 3):
                 raise VideoError(
                     f"{self.name} must give the same frames with torchcodec as with PyAV, but does not from frame "
