@@ -6,7 +6,7 @@ class VideoMAEError(Exception):
 
 
 class VideoError(VideoMAEError):
-    """A video cannot be read: missing, empty, not a video, corrupt or cut short."""
+    """A video cannot be read (missing, empty, not a video, corrupt or cut short), or cannot be written."""
 
 
 class CheckpointError(VideoMAEError):

@@ -72,7 +72,8 @@ class CopyJob:
         """Make and verify the file; return whether it had to be made, and its likeness in dB if it was verified.
 
         Raises:
-            VideoError: if the source cannot be read, or the file differs from it; then there is no file.
+            VideoError: if the source cannot be read, or the file cannot be written or differs from it; then there is
+            no file.
         """
         if self.is_done:
             if not verify:
@@ -82,7 +83,8 @@ class CopyJob:
                 return False, compare_copy(self.source, self.target, self.encoding) if is_there else None
             self.target.unlink()  # or a next run would take it for good, should this one fail
         with atomic_write(self.target) as temporary:
-            copy_file(self.source, temporary, self.encoding, comment=json.dumps(self.fingerprint()))
+            comment = json.dumps(self.fingerprint())
+            copy_file(self.source, temporary, self.encoding, comment=comment, name=self.target)
             if not verify:
                 return True, None
             return True, compare_copy(self.source, temporary, self.encoding, name=self.target)

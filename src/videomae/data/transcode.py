@@ -53,7 +53,13 @@ class Encoding:
 
 
 def copy_file(
-    source: Path, target: Path, encoding: Encoding, *, comment: str | None = None, max_frames: int | None = None
+    source: Path,
+    target: Path,
+    encoding: Encoding,
+    *,
+    comment: str | None = None,
+    max_frames: int | None = None,
+    name: Path | None = None,
 ) -> tuple[int, int]:
     """Make a small version of one file, in this process.
 
@@ -63,12 +69,13 @@ def copy_file(
         encoding: how to encode it.
         comment: kept in it.
         max_frames: take so many from the middle of a longer source.
+        name: of the file in an error, where ``target`` is a temporary one.
 
     Returns:
         How many frames were encoded, and how many a whole copy has.
 
     Raises:
-        VideoError: if the source cannot be read.
+        VideoError: if the source cannot be read, or the file cannot be written.
     """
     with VideoReader(source, threads=1) as reader:
         ranks, stamps = _schedule(reader, encoding)
@@ -81,9 +88,10 @@ def copy_file(
             crf=encoding.crf,
             clock=CLOCK,
             options={"preset": encoding.preset, "g": str(encoding.key_frame_distance), **FAST_TO_DECODE},
-            container_options={"movflags": "faststart"},
+            container_options={"movflags": "faststart", "movie_timescale": str(CLOCK)},
             comment=comment,
             threads=1,  # files are encoded side by side
+            name=name,
         ) as writer:
             for begin in range(first, first + total, CHUNK):
                 chunk = slice(begin, min(begin + CHUNK, first + total))
@@ -135,11 +143,11 @@ def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.n
     """Choose the frames to keep: their numbers and their stamps on the clock, both (T,) int64 and rising."""
     times, ranks = reader.times, np.arange(len(reader))
     if encoding.max_fps is not None and reader.fps > encoding.max_fps * 1.001:
-        span = times[-1] - times[0]
-        times = times[0] + np.arange(int(span * encoding.max_fps + TIME_TOLERANCE) + 1) / encoding.max_fps
-        shown = np.searchsorted(reader.times, times + TIME_TOLERANCE, side="right") - 1
-        ranks, first = np.unique(shown, return_index=True)
-        times = times[first]
+        # Of the moments at this rate, the first at which each frame is on show; frames without one are left out.
+        first = np.ceil((times - times[0] - TIME_TOLERANCE) * encoding.max_fps)
+        is_last_shown = first[-1] <= (times[-1] - times[0]) * encoding.max_fps + TIME_TOLERANCE
+        ranks = np.flatnonzero(np.append(np.diff(first) > 0, is_last_shown))
+        times = times[0] + first[ranks] / encoding.max_fps
     stamps = np.rint(times * CLOCK).astype(np.int64)
     order = np.arange(len(stamps))
     return ranks, np.maximum.accumulate(stamps - order) + order - min(stamps[0], 0)  # MP4 begins at 0 or later

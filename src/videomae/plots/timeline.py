@@ -91,7 +91,8 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
         width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
         size = max(height // 18, 12)
         font = ImageFont.load_default(size)
-        with VideoWriter(temporary, size=(height, width), fps=reader.fps, clock=OVERLAY_CLOCK, format="mp4") as writer:
+        form: dict[str, Any] = {"size": (height, width), "fps": reader.fps, "clock": OVERLAY_CLOCK, "format": "mp4"}
+        with VideoWriter(temporary, **form, name=path) as writer:
             start = float(reader.times[0])
             for stamp, frame in reader:
                 time = stamp - start  # the timeline counts from the first frame

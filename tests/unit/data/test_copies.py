@@ -22,7 +22,7 @@ from videomae.data.manifest import read_manifest
 from videomae.data.transcode import Encoding
 from videomae.errors import DataError, VideoError
 from videomae.video.reader import VideoReader
-from videos import moving_square, write_video
+from videos import moving_square, shift_packets, write_video
 
 SMALL = Encoding(short_side=32, crf=10, preset="ultrafast")
 
@@ -124,6 +124,21 @@ def test_bad_files_are_listed_and_left_out(data, tmp_path):
     (data / "walk" / "bad.mp4").unlink()
     prepare(data, out, encoding=SMALL, workers=1)
     assert not (out / "unreadable.csv").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_bad_file(data, tmp_path, capfd):
+    source = write_video(tmp_path / "source.ts", moving_square(20), b_frames=0)
+    shift_packets(source, data / "walk" / "jumps.ts", lambda number: 36_000 * (number >= 10))
+    out = tmp_path / "out"
+    settings = PrepareSettings(path=data, out=out, encoding=SMALL, workers=1)
+    assert main(settings) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    ((path, reason),) = [(row["path"], row["reason"]) for row in rows(out / "unreadable.csv")]
+    assert path == "walk/jumps.ts"
+    assert "cannot hold frames 36000 s apart" in reason
+    made = {sample.path for sample in read_manifest(out)}
+    assert len(made) == len(read_manifest(data)) - 1
+    assert made == {name for name in contents(out) if name.endswith(".mp4")}
 
 
 def test_a_file_that_fails_its_verification_is_not_left_for_the_next_run(data, tmp_path, monkeypatch):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from support import shared_dir
+from videomae.data import transcode
 from videomae.data.copies import CopyJob
 from videomae.data.transcode import Encoding, compare_copy
 from videomae.errors import VideoError
 from videomae.video.reader import VideoReader
-from videos import moving_square, write_video
+from videos import copy_with_sound, moving_square, shift_packets, write_video
 
 SMALL = Encoding(short_side=32, crf=10, preset="ultrafast")
 
@@ -98,6 +99,43 @@ def test_a_lower_frame_rate_keeps_frames_near_their_times(tmp_path):
     assert encode_here(source, tmp_path / "c.mp4", Encoding(max_fps=60)).target.exists()
     with VideoReader(tmp_path / "c.mp4") as same:
         assert len(same) == 50
+
+
+@pytest.mark.parametrize("picture_at", [0, 2])
+def test_a_copy_shows_its_frames_at_the_seconds_of_its_source(picture_at, tmp_path):
+    """A copy has no sound, whose start was that of the source's clock."""
+    video = write_video(tmp_path / "video.mp4", moving_square(50))
+    source = copy_with_sound(video, tmp_path / "late.ts", picture_at=picture_at)
+    job = encode_here(source, tmp_path / "copy.mp4")
+    with VideoReader(source) as original, VideoReader(job.target) as copy:
+        np.testing.assert_allclose(copy.times, original.times, atol=1e-4)
+        assert copy.start == pytest.approx(picture_at, abs=0.05)
+
+
+def test_a_lower_rate_of_joined_recordings_leaves_out_none_of_a_lower_one(tmp_path):
+    parts = [write_video(tmp_path / f"{seed}.ts", moving_square(30, seed=seed), b_frames=2) for seed in range(2)]
+    source = tmp_path / "joined.ts"
+    source.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
+    job = encode_here(source, tmp_path / "copy.mp4", Encoding(max_fps=25))
+    with VideoReader(job.target) as copy:
+        np.testing.assert_allclose(copy.times, np.arange(60) / 25, atol=1e-4)
+
+
+def test_a_lower_rate_costs_what_there_are_frames_not_what_the_clock_says(tmp_path):
+    source = write_video(tmp_path / "source.mkv", moving_square(50), b_frames=0)
+    jumping = shift_packets(source, tmp_path / "jumps.mkv", lambda number: 10_000_000 * (number >= 25))
+    with VideoReader(jumping) as reader:
+        ranks, stamps = transcode._schedule(reader, Encoding(max_fps=12.5))
+    np.testing.assert_array_equal(ranks, np.arange(0, 50, 2))
+    assert stamps[13] / transcode.CLOCK == pytest.approx(10_000_001, abs=0.2)
+
+
+def test_a_pause_that_an_mp4_cannot_hold_is_named_and_leaves_nothing_behind(tmp_path):
+    source = write_video(tmp_path / "source.ts", moving_square(50), b_frames=0)
+    jumping = shift_packets(source, tmp_path / "jumps.ts", lambda number: 36_000 * (number >= 25))
+    with pytest.raises(VideoError, match=r"copy\.mp4 cannot hold frames 36000 s apart: .* at 0\.96 s"):
+        encode_here(jumping, tmp_path / "copy.mp4")
+    assert {file.name for file in tmp_path.iterdir()} == {"source.ts", "jumps.ts"}
 
 
 def test_sound_is_dropped(tmp_path):
