@@ -1,13 +1,17 @@
 """The command ``videomae``: one subcommand per file of `videomae.commands`, nothing else."""
 
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 from videomae.config import nearest
+from videomae.console import NotesHandler, printable
 from videomae.errors import VideoMAEError
+from videomae.processes import safe_path
 
 
 class Command(NamedTuple):
@@ -40,15 +44,16 @@ COMMANDS = {
     "convert": Command("ConvertSettings", "write a checkpoint of one family as another"),
 }
 
-EXIT_OK, EXIT_PARTLY_FAILED, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_PARTLY_FAILED, EXIT_ERROR, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand and end the process with its exit code.
 
-    0: all went well. 1: it ran, but some inputs failed. 2: it could not run; one line says why (set VIDEOMAE_DEBUG=1
-    for the traceback). 130: interrupted.
+    0: all went well. 1: it ran, but some inputs failed. 2: it could not run; one line says why. 3: a fault of this
+    package, which one line says. 130: interrupted. VIDEOMAE_DEBUG=1 shows the traceback of 2 and 3.
     """
+    logging.basicConfig(handlers=[NotesHandler()])
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -68,15 +73,16 @@ def run(arguments: Sequence[str]) -> int:
     from videomae.settings import parse_settings
 
     try:
-        command = import_module(f"videomae.commands.{name}")
-        settings = parse_settings(getattr(command, COMMANDS[name].settings), rest, prog=f"videomae {name}")
-        return int(command.main(settings))
+        with safe_path():
+            command = import_module(f"videomae.commands.{name}")
+            settings = parse_settings(getattr(command, COMMANDS[name].settings), rest, prog=f"videomae {name}")
+            return int(command.main(settings))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (VideoMAEError, ValueError, OSError) as error:
+    except Exception as error:
         if os.environ.get("VIDEOMAE_DEBUG"):
-            raise
-        return _fail(str(error))
+            traceback.print_exc()
+        return _fail(*_explained(error))
 
 
 def overview() -> str:
@@ -86,6 +92,19 @@ def overview() -> str:
     return "usage: videomae COMMAND ...\n\n" + "\n".join(lines) + "\n\n`videomae COMMAND --help` shows its options.\n"
 
 
-def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
-    return EXIT_ERROR
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, and the exit code: for a mistake of the user's, or a fault of this package."""
+    if isinstance(error, VideoMAEError | ValueError | OSError) and str(error):
+        return str(error), EXIT_ERROR
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is slow to import
+        return "there is not enough memory: take smaller batches, fewer processes or a smaller model.", EXIT_ERROR
+    return (
+        f"this is a bug in videomae ({type(error).__name__}: {error}). Set VIDEOMAE_DEBUG=1 to see where, and report "
+        "it with the command and the traceback.",
+        EXIT_BUG,
+    )
+
+
+def _fail(message: str, code: int = EXIT_ERROR) -> int:
+    sys.stderr.write(printable(f"error: {message}") + "\n")
+    return code

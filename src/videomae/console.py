@@ -1,10 +1,13 @@
 """What commands and runs show to people: lines beside the output, progress bars, JSON for programs."""
 
-import json
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from videomae.files import json_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,18 +20,44 @@ def no_progress(done: int, total: int) -> None:
     """Show nothing."""
 
 
+# What a terminal obeys, all control characters but tab and line feed, what changes the direction of text around it,
+# and what no encoding has: halves of surrogate pairs, which stand for bytes of file names that are no UTF-8.
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return text, such as a stranger's label, with what a terminal would obey as an escape that it shows."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def output() -> "Console":
     """Return the console of the standard output: what a command was asked for."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
+    return _console(stderr=False)
 
 
 def notes() -> "Console":
     """Return the console of the standard error: what is said beside it."""
-    from rich.console import Console
+    return _console(stderr=True)
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class PrintableConsole(Console):
+        def render(self, *arguments: Any) -> Iterable[Segment]:
+            for segment in super().render(*arguments):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    return PrintableConsole(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+class NotesHandler(logging.Handler):
+    """Shows what the library logs among the notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the message."""
+        say([record.getMessage()])
 
 
 def say(lines: Iterable[str]) -> None:
@@ -40,7 +69,7 @@ def say(lines: Iterable[str]) -> None:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print a JSON object as one line, at once."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(content) + "\n")
     sys.stdout.flush()
 
 

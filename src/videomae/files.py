@@ -3,12 +3,16 @@
 import csv
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+# What no encoding has: halves of surrogate pairs, which stand for bytes of file names that are no UTF-8.
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 @contextmanager
@@ -48,16 +52,25 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
 
 
+def json_text(content: Any, **layout: Any) -> str:
+    """Return JSON that UTF-8 can hold, also where a file's name is no UTF-8."""
+    text = json.dumps(content, ensure_ascii=False, **layout)
+    return _SURROGATES.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, indented and with sorted keys, so that two versions compare line by line."""
     with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        text = json_text(content, indent=2, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV file atomically: UTF-8, commas, a line feed after each row."""
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

@@ -1,6 +1,12 @@
-"""The processes that a launcher such as ``torchrun`` or ``accelerate launch`` started, as it tells each of them."""
+"""Other processes: those that a launcher such as ``torchrun`` started beside this one, and those it starts itself."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PACKAGES = Path(__file__).resolve().parents[1]  # where this package lies
 
 
 def world_size() -> int:
@@ -22,3 +28,27 @@ def local_rank() -> int | None:
 def local_world_size(default: int) -> int:
     """Return the number of processes on this machine, or the default where the launcher does not say."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", default))
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Let Python processes that are started in the block import nothing from the current folder.
+
+    It comes first for ``python -c`` and ``-m``, by which multiprocessing starts its own, and may be a folder of videos
+    in which a stranger put a ``numpy.py``.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def search_path() -> list[str]:
+    """Return where modules are looked for, without the current folder, unless this package itself lies there."""
+    here = Path.cwd()
+    return [path for path in sys.path if path and (Path(path).resolve() != here or here == _PACKAGES)]

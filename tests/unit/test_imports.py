@@ -20,7 +20,7 @@ GROUND = {"config", "console", "errors", "files", "hub", "options", "packages", 
 BELOW = {
     "errors": set(),
     "files": set(),
-    "console": set(),
+    "console": {"files"},
     "options": set(),
     "packages": {"errors"},
     "processes": set(),
@@ -36,8 +36,8 @@ BELOW = {
     "plots": GROUND | {"models", "video", "data", "training", "inference"},
     "pipeline": GROUND | {"models", "video", "data", "training", "inference", "plots"},
     "commands": GROUND | {"models", "video", "data", "training", "inference", "plots", "pipeline"},
-    "cli": {"commands", "config", "errors", "settings"},
-    "__main__": {"cli"},
+    "cli": {"commands", "config", "console", "errors", "processes", "settings"},
+    "__main__": {"cli", "processes"},
 }
 
 

@@ -34,6 +34,7 @@ from videomae.data.transcode import Encoding, compare_copy, copy_file
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
+from videomae.processes import safe_path
 
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
 SAMPLED_FILES, SAMPLED_FRAMES = 8, 96
@@ -335,16 +336,17 @@ def _count(workers: int | None) -> int:
 @contextlib.contextmanager
 def _pool(workers: int | None) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(_count(workers), mp_context=context, initializer=_start_worker)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a process that encoded videos was ended from outside, or by a fault in FFmpeg. Run again to go on; with "
-            "one worker, the first file that is missing then is the one."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with safe_path():  # it starts its processes when there is work for them
+        pool = ProcessPoolExecutor(_count(workers), mp_context=context, initializer=_start_worker)
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that encoded videos was ended from outside, or by a fault in FFmpeg. Run again to go on; "
+                "with one worker, the first file that is missing then is the one."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:

@@ -8,10 +8,12 @@ B videos in a batch · K clips per video · T frames · N tubelets
 
 import atexit
 import gc
+import re
 import signal
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 from videomae.data.cache import FrameCache
 from videomae.data.manifest import Manifest, Sample
 from videomae.errors import DataError, VideoError
+from videomae.processes import safe_path
 from videomae.video.augment import seeded
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling, Indices
@@ -283,7 +286,7 @@ def build_loader(
     pin_memory: bool = False,
     prefetch_factor: int = 2,
     start_method: str | None = None,
-) -> DataLoader:
+) -> "VideoLoader":
     """Return a loader of batches as `collate` makes them; shuffled for a training data set.
 
     Call ``loader.sampler.set_epoch(epoch, start_batch=...)`` before each epoch.
@@ -309,7 +312,7 @@ def build_loader(
         rank=rank,
         world_size=world_size,
     )
-    loader = DataLoader(
+    loader = VideoLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -326,6 +329,42 @@ def build_loader(
     )
     _LOADERS.add(loader)
     return loader
+
+
+class VideoLoader(DataLoader[dict[str, Any]]):
+    """A loader whose processes import nothing from the current folder, and whose dead ones are explained."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # torch returns a class of its own
+        with safe_path():
+            batches = super().__iter__()
+        return _explained(batches)
+
+
+def _explained(batches: Iterator[T]) -> Iterator[T]:
+    with explaining_dead_workers():
+        yield from batches
+
+
+@contextmanager
+def explaining_dead_workers() -> Iterator[None]:
+    """Raise a DataError in place of torch's RuntimeError for a process of a loader that was ended.
+
+    It may come from anywhere in the block: torch raises it as soon as the system tells of a dead process.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _DEAD_WORKER.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0].strip()
+        raise DataError(
+            f"a process that decodes videos was ended ({reason}), most likely for want of memory. Take "
+            "fewer of them (--loader.num-workers or --num-workers; 0 decodes in the main process) or smaller batches. "
+            "A training run goes on with the same command."
+        ) from error
+
+
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)", re.DOTALL)
 
 
 _LOADERS: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -158,7 +159,9 @@ def _write_with_ray(
             return batch
 
     if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        with tempfile.TemporaryDirectory() as empty:  # or its processes would import from the current folder
+            about = {"working_dir": empty}
+            ray.init(logging_level=logging.WARNING, log_to_driver=False, runtime_env=about)
     resources = ray.cluster_resources()
     ray.data.DataContext.get_current().enable_progress_bars = False
     parts = ray.data.from_items([{"part": number} for number in missing], override_num_blocks=max(len(missing), 1))

@@ -13,6 +13,7 @@ from threading import Event, Timer
 from typing import Any
 
 from videomae.data.audit.inspect import VideoFacts, inspect_video
+from videomae.processes import search_path
 
 
 def inspect_videos(
@@ -107,10 +108,10 @@ class _Inspector:
 def _start() -> "subprocess.Popen[bytes]":
     """Start a process that answers `_ask`; unlike those of multiprocessing, it does not import the caller's script."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-P", "-c", PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path()), "OMP_NUM_THREADS": "1"},
     )
     if _ask(process, None) != _READY:
         with process:
