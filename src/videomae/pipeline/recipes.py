@@ -21,7 +21,7 @@ PUBLISHED_RATES = {
     "base": (5e-4, 0.75),
     "large": (2e-3, 0.75),
     "huge": (1e-3, 0.75),
-    "giant": (1e-3, 0.75),
+    "giant": (1e-3, 0.9),
 }
 
 

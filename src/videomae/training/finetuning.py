@@ -102,7 +102,7 @@ class Finetuning(Experiment):
             fields["use_mean_pooling"] = True
         config = resolve_config(s, self.checkpoint, **fields)
         self.statistics = resolve_statistics(s, config)
-        self.train, self.val, self.keeps_classes = _in_order_of(self.checkpoint, train, val)
+        self.train, self.val, self.known = _in_order_of(self.checkpoint, train, val)
         self.config = config.replace(id2label=dict(enumerate(self.train.classes)))
         self.samples = balanced(self.train) if s.head.balance == "sampling" else self.train.samples
         self.frozen = ENCODER if s.head.train in ("linear", "attentive") else None  # with LoRA less is trained
@@ -115,7 +115,7 @@ class Finetuning(Experiment):
 
     def build_model(self) -> "PretrainedModel":
         """Return the model as it starts; a classifier for new classes is drawn anew, and small."""
-        return build_classifier(self.settings.head, self.config, self.checkpoint, keeps_classes=self.keeps_classes)
+        return build_classifier(self.settings.head, self.config, self.checkpoint, known=self.known)
 
     def begin(self, model: Any, run: Run) -> None:
         """Standardise the features that the classifier sees, where that is asked for."""
@@ -124,7 +124,7 @@ class Finetuning(Experiment):
         from videomae.video.augment import resolve_flip
 
         s, device = self.settings, run.accelerator.device
-        if s.head.standardize and not self.keeps_classes:
+        if s.head.standardize and self.known is None:
             standardize_features(
                 model.to(device), s.loader, self.train, self.statistics, batch_size=run.schedule.per_device_batch
             )
@@ -175,7 +175,7 @@ class Finetuning(Experiment):
         """Say what is trained on what, and which settings have no effect."""
         s, accelerator = self.settings, run.accelerator
         notes = []
-        if s.head.standardize and self.keeps_classes:
+        if s.head.standardize and self.known is not None:
             notes.append("head.standardize is not needed: the classifier is the checkpoint's own")
         if run.schedule.per_device_batch == 1 and (s.augment.mixup or s.augment.cutmix):
             notes.append("mixup and cutmix do nothing: a process takes one video at once, see run.per_device_batch")
@@ -184,7 +184,7 @@ class Finetuning(Experiment):
             f"validate on; {model.num_parameters(only_trainable=True) / 1e6:.2f} of "
             f"{model.num_parameters() / 1e6:.2f} M parameters are trained, {accelerator.mixed_precision} mixed "
             f"precision on {accelerator.device}",
-            f"starts from {s.init or 'random weights'}, with {'its own' if self.keeps_classes else 'a new'} "
+            f"starts from {s.init or 'random weights'}, with {'a new' if self.known is None else 'its own'} "
             f"classifier; mirrored with probability {self.flip}",
             *notes,
         ]
@@ -228,11 +228,13 @@ def balanced(manifest: Manifest) -> list[Sample]:
 
 def _in_order_of(
     checkpoint: "Checkpoint | None", train: Manifest, val: Manifest | None
-) -> tuple[Manifest, Manifest | None, bool]:
-    """Number the classes as a checkpoint that knows the same ones does, and say whether it does."""
+) -> tuple[Manifest, Manifest | None, list[int] | None]:
+    """Order the classes as a checkpoint that knows them all does, and say which of its own they are; else None."""
     if checkpoint is None or checkpoint.task != "classification":
-        return train, val, False
-    known = list(checkpoint.resolve_config().id2label.values())
-    if set(known) != set(train.classes):
-        return train, val, False
-    return train.with_classes(known), val.with_classes(known) if val else None, True
+        return train, val, None
+    names = list(checkpoint.resolve_config().id2label.values())
+    if not set(train.classes) <= set(names):
+        return train, val, None
+    known = [i for i, name in enumerate(names) if name in train.classes]
+    ordered = [names[i] for i in known]
+    return train.with_classes(ordered), val.with_classes(ordered) if val else None, known

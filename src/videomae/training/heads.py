@@ -1,7 +1,8 @@
 """The classifier that fine-tuning starts from, and what of the model is trained."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest
@@ -54,18 +55,29 @@ class HeadSettings:
 
 
 def build_classifier(
-    head: HeadSettings, config: VideoMAEConfig, checkpoint: "Checkpoint | None", *, keeps_classes: bool
+    head: HeadSettings, config: VideoMAEConfig, checkpoint: "Checkpoint | None", *, known: Sequence[int] | None
 ) -> "VideoMAEForVideoClassification":
-    """Return the model as it starts; a classifier for new classes is drawn anew, and small."""
+    """Return the model as it starts; a classifier for new classes is drawn anew, and small.
+
+    Args:
+        head: what is trained.
+        config: of the model.
+        checkpoint: that it starts from; None is random weights.
+        known: which of the checkpoint's classes the model's are; None where they are new.
+    """
     import torch
 
     from videomae.models.videomae import VideoMAEForVideoClassification
 
     if checkpoint is None:
         model = VideoMAEForVideoClassification(config)
+    elif known is not None:
+        before = config.replace(id2label=checkpoint.resolve_config().id2label)
+        model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, config=before, ignore_mismatched_sizes=True)
+        keep_classes(model, config, known)
     else:
         model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, config=config, ignore_mismatched_sizes=True)
-    if not keeps_classes:
+    if known is None:
         model.init_weights(model.classifier)
         with torch.no_grad():
             for parameter in model.classifier.parameters():
@@ -75,6 +87,18 @@ def build_classifier(
     elif head.train == "lora":
         add_lora(model, head)
     return model
+
+
+def keep_classes(model: "VideoMAEForVideoClassification", config: VideoMAEConfig, known: Sequence[int]) -> None:
+    """Leave a model only some of its classes, ``known``, in this order; ``config`` names them."""
+    import torch
+
+    old = cast(torch.nn.Linear, model.classifier)
+    model.classifier = classifier = torch.nn.Linear(old.in_features, len(known))
+    with torch.no_grad():
+        classifier.weight.copy_(old.weight[list(known)])
+        classifier.bias.copy_(old.bias[list(known)])
+    model.config = config
 
 
 def require_peft() -> None:

@@ -375,7 +375,8 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """Mix each clip with its predecessor in the batch, by mixup or by cutmix, one draw for the whole batch.
 
-    A box of cutmix spans height and width in all frames. (v1 slices the axes of time and height by it.)
+    v1 and V2 mix the first clip with the last, the second with the last but one, and so on. A box of cutmix spans
+    height and width in all frames, as in V2; v1 draws it so, and cuts it out of the axes of time and height.
 
     Args:
         pixel_values: (B, T, C, H, W) float, normalised.

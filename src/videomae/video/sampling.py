@@ -1,6 +1,7 @@
 """Which frames make a clip: functions from the number of frames of a video to frame numbers.
 
-The one rule for short videos: a position past the end reads the last frame. Nothing is looped or stretched.
+The one rule for short videos: a position past the end reads the last frame. Nothing is looped or stretched. The
+functions that say so do as v1 does instead.
 
 Random functions take a numpy ``generator``; without one they answer with the middle, as tests do
 (`sample_frame_indices` keeps the contract of the usage example instead). Strides count frames and may be fractions;
@@ -108,7 +109,9 @@ def stretch_indices(num_frames: int, *, clip_frames: int = 16, generator: Genera
     return _within(start + (np.arange(clip_frames) + 0.5) * (length / clip_frames), num_frames)
 
 
-def multi_view_indices(num_frames: int, *, num_clips: int = 5, clip_frames: int = 16, stride: float = 4) -> Indices:
+def multi_view_indices(
+    num_frames: int, *, num_clips: int = 5, clip_frames: int = 16, stride: float = 4, on_stride: bool = False
+) -> Indices:
     """Spread dense clips evenly over the video, from its first frame to its last (v1's test on K400: 5 clips).
 
     Args:
@@ -116,13 +119,16 @@ def multi_view_indices(num_frames: int, *, num_clips: int = 5, clip_frames: int 
         num_clips: number of clips; 1 is the middle.
         clip_frames: frames in each.
         stride: frames from one to the next.
+        on_stride: a short video repeats its last multiple of the stride, as v1 tests, and not its last frame.
 
     Returns:
         (V, T) frame numbers. Clips start at multiples of the stride; in a short video all are the same.
     """
-    room = max(int(np.ceil(num_frames / stride)) - clip_frames, 0)
+    positions = int(np.ceil(num_frames / stride))
+    room = max(positions - clip_frames, 0)
     starts = [int(room / 2)] if num_clips == 1 else [int(clip * (room / (num_clips - 1))) for clip in range(num_clips)]
-    return _within(stride * np.add.outer(starts, np.arange(clip_frames)), num_frames)
+    chosen = np.add.outer(starts, np.arange(clip_frames))
+    return _within(stride * (np.minimum(chosen, positions - 1) if on_stride else chosen), num_frames)
 
 
 def uniform_view_indices(num_frames: int, *, num_clips: int = 2, clip_frames: int = 16) -> Indices:
@@ -278,7 +284,13 @@ class ClipSampling:
         if generator is None:
             if self.method in _OF_WHOLE_VIDEO:
                 return uniform_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames)
-            return multi_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames, stride=stride)
+            return multi_view_indices(
+                num_frames,
+                num_clips=num_clips,
+                clip_frames=clip_frames,
+                stride=stride,
+                on_stride=self.method.startswith("v1"),
+            )
         if self.method == "uniform":
             return uniform_indices(num_frames, clip_frames=clip_frames, generator=generator)[None]
         if self.method == "whole":

@@ -57,6 +57,16 @@ def test_the_published_score_is_that_of_size_and_benchmark():
     assert published_top1("center", VideoMAEConfig.preset("base", num_labels=400)) == {}
 
 
+def test_the_giant_of_v2_is_tested_on_hmdb51_with_its_own_stride():
+    giant, base = (VideoMAEConfig.preset(size, num_labels=51) for size in ("giant", "base"))
+    assert [find_protocol("hmdb51", config).sampling.stride for config in (giant, base)] == [2, 4]
+    assert [find_protocol("ucf101", config).sampling.stride for config in (giant, base)] == [4, 4]
+    protocol, processor = find_protocol("hmdb51", giant), VideoMAEImageProcessor()
+    other = dataclasses.replace(protocol, sampling=ClipSampling("v1_finetune", stride=4))
+    assert not any("stride" in line for line in protocol.departures(giant, processor))
+    assert "stride is 4, the protocol has 2" in other.departures(giant, processor)
+
+
 def test_what_departs_from_the_published_protocol_is_listed():
     config = VideoMAEConfig.preset("base", num_labels=400)
     imagenet = VideoMAEImageProcessor(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)

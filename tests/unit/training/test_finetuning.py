@@ -83,6 +83,23 @@ def test_a_finetuned_model_keeps_its_classifier_for_the_same_classes_only(data, 
     assert model.classifier.weight.abs().max() < 1e-3
 
 
+def test_a_classifier_of_more_classes_keeps_the_rows_of_these(data, tmp_path):
+    """As from 710 kinds of action to 400 of them: a classifier from nothing would need many epochs."""
+    first = run("finetune", data, tmp_path / "first", "--run.steps", "2")
+    files = [sample.path for sample in read_manifest(data)][:8]
+    known = VideoMAEForVideoClassification.from_pretrained(first.model).config.id2label
+    table = "".join(f"{file},{known[(5, 2)[i % 2]]}\n" for i, file in enumerate(files))
+    (data / "some.csv").write_text(f"path,label\n{table}")
+    again = options(data, "--init", str(first.model), *FROZEN, "--run.steps", "1")
+    chosen = settings("finetune", data, tmp_path / "other", *again)
+    other = finetune.finetune(dataclasses.replace(chosen, data=TrainingDataSettings(data / "some.csv")))
+    model = VideoMAEForVideoClassification.from_pretrained(other.model)
+    assert model.config.id2label == {0: known[2], 1: known[5]}
+    expected = weights(tmp_path / "first")
+    assert torch.equal(model.classifier.weight, expected["classifier.weight"][[2, 5]])
+    assert torch.equal(model.classifier.bias, expected["classifier.bias"][[2, 5]])
+
+
 def test_the_linear_probe_leaves_the_encoder_alone(data, pretrained, tmp_path):
     run("finetune", data, tmp_path, *options(data, "--init", pretrained, "--head.train", "linear"))
     before, after = open_checkpoint(pretrained).tensors, open_checkpoint(tmp_path / "model").tensors

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from videomae.config import VideoMAEConfig
+from videomae.inference.protocols import find_protocol
 from videomae.video.sampling import (
     METHODS,
     ClipSampling,
@@ -101,6 +103,18 @@ def test_the_five_dense_views_are_v1s(num_frames):
     step = max((len(strided) - 16) / 4, 0)
     expected = [strided[int(view * step) : int(view * step) + 16] for view in range(5)]
     assert multi_view_indices(num_frames).tolist() == expected
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 4, 5, 6, 28, 29, 30, 33, 61, 63])
+def test_the_published_tests_fill_short_videos_as_v1_does(num_frames):
+    """v1 takes every fourth frame and repeats the last of them, which need not be the last of the video."""
+    strided = list(range(0, num_frames, 4))
+    strided += [strided[-1]] * (16 - len(strided))
+    assert multi_view_indices(num_frames, on_stride=True).tolist() == [strided] * 5
+    as_published = find_protocol("k400", VideoMAEConfig.preset("base")).sampling
+    assert as_published(num_frames, video_fps=25, num_clips=5).tolist() == [strided] * 5
+    ours = ClipSampling("dense", stride=4)(num_frames, video_fps=25)
+    assert ours[0, -1] == min(60, num_frames - 1)
 
 
 def test_one_view_is_the_middle():
