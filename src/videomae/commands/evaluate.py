@@ -114,7 +114,7 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
     evaluation = evaluate(
         classifier,
         data,
-        protocol=_protocol_of(s, classifier.model.config),
+        protocol=_protocol_of(s, classifier.config),
         batch_size=s.batch_size,
         num_workers=s.workers,
         on_bad=s.on_bad,

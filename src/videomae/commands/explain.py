@@ -6,8 +6,8 @@ from pathlib import Path
 import tyro
 
 from videomae.console import output, print_json
-from videomae.inference.classifier import VideoClassifier
 from videomae.inference.explain import Method, explain
+from videomae.inference.loading import open_model
 from videomae.options import Device, Flag
 from videomae.plots.animation import check_out, write_clip
 from videomae.plots.explanation import animate, draw
@@ -46,10 +46,12 @@ def main(settings: ExplainSettings) -> int:
     """Write the picture, and print the fraction of each time slot and the place that counts most in it."""
     from rich.table import Table
 
+    from videomae.models.videomae import VideoMAEForVideoClassification
+
     s = settings
     check_out(s.out, s.video)
-    classifier = VideoClassifier.from_pretrained(s.model, device=s.device)
-    result = explain(s.video, classifier.model, classifier.processor, label=s.label, method=s.method, stride=s.stride)
+    opened = open_model(s.model, VideoMAEForVideoClassification, device=s.device)
+    result = explain(s.video, opened.model, opened.processor, label=s.label, method=s.method, stride=s.stride)
     title = s.video.name
     write_clip(s.out, lambda: draw(result, title=title), lambda: animate(result, title=title))
     fractions = [round(float(fraction), 6) for fraction in result.fraction_by_slot]

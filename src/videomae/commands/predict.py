@@ -148,7 +148,7 @@ def _predict_windows(settings: PredictSettings) -> int:
     s = settings
     sources = _check_windows(s)
     classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
-    config, failed = classifier.model.config, 0
+    config, failed = classifier.config, 0
     for source in sources:
         try:
             window = _seconds(s.window or "", source, "window", usual=config.num_frames)

@@ -145,7 +145,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
     def _read(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         clips = [clip for clip in self._decode(index, rng) for _ in range(self.augmentations_per_clip)]
         # NumPy reorders the axes of a clip that is stored as (T, H, W, C) in half of torch's time.
-        parts = [self._transform(clip, rng).numpy() for clip in clips]
+        parts = [np.asarray(self._transform(clip, rng)) for clip in clips]
         pixels = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
         np.concatenate(parts, out=pixels)
         item = self._about(index) | {"pixel_values": torch.from_numpy(pixels)}

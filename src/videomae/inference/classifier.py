@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.config import VideoMAEConfig
 from videomae.data.sources import find_videos
 from videomae.errors import VideoError
+from videomae.inference.engines.base import Engine, ExportedModel
+from videomae.inference.engines.formats import EngineName, find_exported, open_exported
+from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import DEFAULT_MODEL, open_model
 from videomae.inference.protocols import Protocol, ViewTransform, find_protocol
 from videomae.video.clips import read_ahead, read_clips
@@ -61,34 +65,50 @@ class VideoClassifier:
         [('moving_up', True)]
 
     Args:
-        model: the classifier, on the device where it should run.
+        model: the classifier, on the device where it should run; or an exported one.
         processor: turns frames into its input.
     """
 
-    def __init__(self, model: "VideoMAEForVideoClassification", processor: VideoMAEImageProcessor) -> None:
+    def __init__(
+        self, model: "VideoMAEForVideoClassification | ExportedModel", processor: VideoMAEImageProcessor
+    ) -> None:
         self.model = model
         self.processor = processor
+        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor)
+
+    @property
+    def config(self) -> VideoMAEConfig:
+        """Sizes of the model, names of its classes, and how the frames of a clip are chosen."""
+        return self.model.config
 
     @classmethod
     def from_pretrained(
         cls,
         path_or_id: str | Path = DEFAULT_MODEL,
         *,
+        engine: EngineName | None = None,
         device: "torch.device | str | None" = None,
         dtype: "torch.dtype | str | None" = None,
         **options: Any,
     ) -> Self:
-        """Load a fine-tuned checkpoint of any family.
+        """Load a fine-tuned checkpoint of any family, or what ``videomae export`` made of one.
 
         Args:
-            path_or_id: a directory, a weights file, or the id of a model on the Hugging Face Hub.
-            device: where to run; None takes a GPU if there is one.
-            dtype: of the parameters, e.g. "bfloat16"; None is float32.
-            options: as for ``VideoMAEForVideoClassification.from_pretrained``.
+            path_or_id: a directory, a weights file, an exported file, or the id of a model on the Hugging Face Hub.
+            engine: "torch", or "openvino" or "onnx", which run exported files without importing PyTorch; None takes the
+                checkpoint where there is one, and otherwise the exported file that is there.
+            device: where to run; None takes a GPU if there is one, with OpenVINO and ONNX the CPU.
+            dtype: of the parameters, e.g. "bfloat16"; None is float32. An exported file is in that of its export.
+            options: as for ``VideoMAEForVideoClassification.from_pretrained``; for an exported file those of the Hub.
 
         Raises:
             CheckpointError: if the checkpoint cannot be read, or has no classifier.
+            MissingPackageError: if the engine's package is not installed.
+            ValueError: if the engine has no such device or dtype.
         """
+        exported = open_exported(path_or_id, "classification", engine, device=device, dtype=dtype, **options)
+        if exported is not None:
+            return cls(exported, exported.processor)
         from videomae.models.videomae import VideoMAEForVideoClassification
 
         opened = open_model(path_or_id, VideoMAEForVideoClassification, device=device, dtype=dtype, **options)
@@ -124,65 +144,59 @@ class VideoClassifier:
             VideoError: if the file cannot be read.
             ValueError: if an option makes no sense.
         """
-        config = self.model.config
         if isinstance(protocol, str):
-            protocol = find_protocol(protocol, config, views=views, stride=stride)
-        clips = read_clips(video, protocol.sampling, clip_frames=config.num_frames, num_clips=protocol.num_clips)
+            protocol = find_protocol(protocol, self.config, views=views, stride=stride)
+        clips = read_clips(video, protocol.sampling, clip_frames=self.config.num_frames, num_clips=protocol.num_clips)
         return self.rank(self.scores(clips, protocol, batch_size=batch_size), top_k)
 
-    def scores(self, clips: Sequence[Any], protocol: Protocol, *, batch_size: int = 8) -> "torch.Tensor":
-        """Return the probability of every class, (L,) float32, averaged over the views of a video.
+    def view_transform(self, protocol: Protocol) -> ViewTransform:
+        """Return what cuts the views out of a clip, in the form that the engine takes."""
+        return self.engine.views(protocol.num_crops, protocol.resize, self.config.frame_size, self.processor)
+
+    def scores(self, clips: Sequence[Any], protocol: Protocol, *, batch_size: int = 8) -> NDArray[np.float32]:
+        """Return the probability of every class, (L,), averaged over the views of a video.
 
         Args:
             clips: of one video, as `read_clips` returns them.
             protocol: says how they are resized and cropped.
             batch_size: views that go through the model at once.
         """
-        import torch
+        cut = self.view_transform(protocol)
+        return np.asarray(self.probabilities([cut(clip) for clip in clips], batch_size=batch_size)).mean(axis=0)
 
-        cut = ViewTransform(protocol.num_crops, protocol.resize, self.model.config.frame_size, self.processor)
-        of_file = (torch.from_numpy(c).permute(0, 3, 1, 2) if isinstance(c, np.ndarray) else c for c in clips)
-        return self.probabilities(torch.cat([cut(clip) for clip in of_file]), batch_size=batch_size).mean(dim=0)
-
-    def probabilities(self, pixel_values: "torch.Tensor", *, batch_size: int = 8) -> "torch.Tensor":
+    def probabilities(self, pixels: Any, *, batch_size: int = 8) -> Any:
         """Return the probability of every class for every clip, (B, L) float32 on the CPU.
 
         Args:
-            pixel_values: (B, T, C, H, W), normalised floats, or uint8 in 0-255, normalised here beside the model.
+            pixels: 8-bit frames of the model's size, (B, T, H, W, C) uint8; or a tensor (B, T, C, H, W), normalised
+                floats, or uint8 in 0-255, normalised beside the model; or a list of such parts of the batch.
             batch_size: clips that go through the model at once.
+
+        Returns:
+            A tensor for tensors, an array otherwise.
 
         Raises:
             ValueError: if the model answers with NaN.
         """
-        import torch
-
-        found = []
-        with torch.inference_mode():
-            for clips in pixel_values.split(batch_size):
-                clips = clips.to(self.model.device)
-                if clips.dtype == torch.uint8:
-                    clips = self._normalized(clips)
-                logits = self.model(clips.to(dtype=self.model.dtype), return_dict=True).logits
-                found.append(logits.float().softmax(dim=-1).cpu())
-        scores = torch.cat(found)
-        if not scores.isfinite().all():
+        pixels = _join(pixels) if isinstance(pixels, list) else pixels
+        logits = np.concatenate([self.engine(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)])
+        exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        scores = exponents / exponents.sum(axis=-1, keepdims=True)
+        if not np.isfinite(scores).all():
             raise ValueError(
                 "the model answers with NaN: its weights are damaged, or too large for float16 (try float32)."
             )
-        return scores
+        if isinstance(pixels, np.ndarray):
+            return scores
+        import torch
 
-    def rank(self, scores: "torch.Tensor", top_k: int) -> list[Prediction]:
+        return torch.from_numpy(scores)
+
+    def rank(self, scores: NDArray[np.float32], top_k: int) -> list[Prediction]:
         """Return the ``top_k`` best classes of (L,) scores, best first."""
         _check_top_k(top_k)
-        best = scores.topk(min(top_k, len(scores)))
-        labels = self.model.config.id2label
-        return [Prediction(labels[i], s) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-
-    def _normalized(self, clips: "torch.Tensor") -> "torch.Tensor":
-        from videomae.video.augment import normalize
-
-        mean, std = (np.atleast_1d(values) for values in (self.processor.image_mean, self.processor.image_std))
-        return normalize(clips, mean=mean, std=std)  # type: ignore[arg-type]
+        labels = self.config.id2label
+        return [Prediction(labels[i], float(scores[i])) for i in np.argsort(-scores, kind="stable")[:top_k].tolist()]
 
 
 def predict(
@@ -194,6 +208,7 @@ def predict(
     views: str | None = None,
     stride: float | None = None,
     batch_size: int = 8,
+    engine: EngineName | None = None,
     device: "torch.device | str | None" = None,
     dtype: "torch.dtype | str | None" = None,
 ) -> Iterator[PredictionResult]:
@@ -205,12 +220,14 @@ def predict(
 
     Args:
         videos: files, and folders that are searched for them.
-        model: a directory, a weights file, the id of a model on the Hugging Face Hub, or a classifier.
+        model: a directory, a weights file, an exported file, the id of a model on the Hugging Face Hub, or a
+            classifier.
         top_k: as for ``VideoClassifier``, like all that follows.
         protocol: name of a protocol.
         views: in place of the protocol's.
         stride: in place of the protocol's frames.
         batch_size: views that go through the model at once.
+        engine: as for ``VideoClassifier.from_pretrained``; a classifier stays what it is.
         device: where to run; a classifier stays where it is.
         dtype: of the parameters; those of a classifier stay as they are.
 
@@ -224,11 +241,11 @@ def predict(
     """
     _check_top_k(top_k)
     files = find_videos(videos)
-    load = partial(VideoClassifier.from_pretrained, device=device, dtype=dtype)
-    # A directory tells the length of a clip before its weights are loaded; a file of weights alone does not.
-    if not isinstance(model, VideoClassifier) and Path(model).is_file():
+    load = partial(VideoClassifier.from_pretrained, engine=engine, device=device, dtype=dtype)
+    # A checkpoint tells the length of a clip before its weights are loaded; a file of weights alone does not.
+    if not isinstance(model, VideoClassifier) and (Path(model).is_file() or find_exported(model, engine)):
         model = load(model)
-    config = model.model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
+    config = model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
     chosen = find_protocol(protocol, config, views=views, stride=stride)
 
     def read(file: Path) -> list[Any] | VideoError:
@@ -239,12 +256,21 @@ def predict(
 
     upcoming = read_ahead(map(read, files))  # the first is decoded while the weights are loaded
     classifier = model if isinstance(model, VideoClassifier) else load(model)
+    classifier.engine.load()
     for file, clips in zip(files, upcoming, strict=True):
         if isinstance(clips, VideoError):
             yield PredictionResult(str(file), [], str(clips))
         else:
             scores = classifier.scores(clips, chosen, batch_size=batch_size)
             yield PredictionResult(str(file), classifier.rank(scores, top_k))
+
+
+def _join(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(parts)
 
 
 def _check_top_k(top_k: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -12,11 +12,9 @@ from videomae.data.manifest import Manifest
 from videomae.errors import DataError, VideoError
 from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import process_of_group
+from videomae.inference.engines.base import ExportedModel
 from videomae.inference.metrics import Evaluation, VideoScores, summarize
-from videomae.inference.protocols import Protocol, ViewTransform, find_protocol, published_top1
-
-if TYPE_CHECKING:
-    import torch
+from videomae.inference.protocols import Protocol, find_protocol, published_top1
 
 ON_BAD = ("stop", "wrong")
 
@@ -71,7 +69,7 @@ def evaluate(
         raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}. Evaluation never replaces a video.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    config, processor = classifier.model.config, classifier.processor
+    config, processor = classifier.config, classifier.processor
     protocol = find_protocol(protocol, config) if isinstance(protocol, str) else protocol
     data = match_classes(data, config, allow_missing=allow_missing_classes)
     rank, world_size = process_of_group()
@@ -82,7 +80,7 @@ def evaluate(
             clip_frames=config.num_frames,
             num_clips=protocol.num_clips,
             training=False,
-            transform=ViewTransform(protocol.num_crops, protocol.resize, config.frame_size, processor),
+            transform=classifier.view_transform(protocol),
             on_bad="mark",
         ),
         batch_size=max(batch_size // len(protocol.views), 1),
@@ -92,7 +90,7 @@ def evaluate(
     )
     mine: dict[int, tuple[np.ndarray, np.ndarray] | str] = {}
     meter = DataTimeMeter()
-    with _evaluating(classifier.model):
+    with _evaluating(classifier):
         for batch in meter.track(loader):
             for index, (path, reason) in zip(batch["unreadable_index"], batch["unreadable"], strict=True):
                 if on_bad == "stop":
@@ -116,6 +114,7 @@ def evaluate(
         "seconds": round(meter.total, 3),
         "fraction_of_time_waiting_for_videos": round(meter.wait_fraction, 3),
         "processes": world_size,
+        "engine": classifier.engine.name,
         "dtype": str(classifier.model.dtype),
     }
     return summarize(videos, data.classes, confidence=confidence, seed=seed, about=about)
@@ -150,7 +149,7 @@ def _score_batch(
     """Return, by index of the video, its mean scores (L,) and the best class by the first 1, 2, ... V views (V,)."""
     import torch
 
-    probabilities = classifier.probabilities(batch["pixel_values"], batch_size=batch_size)
+    probabilities = torch.as_tensor(classifier.probabilities(batch["pixel_values"], batch_size=batch_size))
     order = [clip * protocol.num_crops + crop for clip, crop in protocol.views]
     by_view = probabilities.unflatten(0, (len(order), -1))[order]  # (V, B, L)
     counts = torch.arange(1, len(order) + 1).view(-1, 1, 1)
@@ -188,8 +187,12 @@ def _video_scores(data: Manifest, index: int, found: tuple[np.ndarray, np.ndarra
 
 
 @contextmanager
-def _evaluating(model: "torch.nn.Module") -> Iterator[None]:
-    """Switch off dropout; afterwards the model is in the mode that it came in."""
+def _evaluating(classifier: VideoClassifier) -> Iterator[None]:
+    """Switch off dropout; afterwards the model is in the mode that it came in. Exported models have no dropout."""
+    model = classifier.model
+    if isinstance(model, ExportedModel):
+        yield
+        return
     training = model.training
     model.eval()
     try:

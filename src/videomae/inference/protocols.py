@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
+
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, VideoMAEConfig, nearest
 from videomae.video.processors import VideoMAEImageProcessor
 from videomae.video.sampling import ClipSampling
@@ -10,6 +12,7 @@ from videomae.video.sampling import ClipSampling
 if TYPE_CHECKING:
     import torch
 
+Resize = Literal["processor", "published"]
 ProtocolName = Literal["center", "k400", "ssv2", "ucf101", "hmdb51"]
 
 
@@ -33,7 +36,7 @@ class Protocol:
     sampling: ClipSampling = dataclasses.field(default_factory=ClipSampling)
     num_clips: int = 1
     num_crops: int = 1
-    resize: Literal["processor", "published"] = "processor"
+    resize: Resize = "processor"
 
     @classmethod
     def of_model(cls, config: VideoMAEConfig, *, views: str = "1x1", stride: float | None = None) -> Self:
@@ -168,15 +171,22 @@ def find_protocol(
     return dataclasses.replace(_official(name, config), **changes)
 
 
+def stored_short_side(crop: int) -> int:
+    """Return the short side, in pixels, that videos of the benchmarks are stored with, for a square crop of a size."""
+    return 320 * crop // 224
+
+
 _UNCHANGED = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewTransform:
-    """Cut the views out of a clip: (T, C, H, W) uint8, or what else the processor takes, to (S, T, C, *frame_size).
+    """Cut the views out of a clip, to (S, T, C, *frame_size).
 
-    The result is normalised where the model's processor resizes, and uint8 where "published" does: a quarter of the
-    bytes to move, normalised beside the model.
+    A clip is a tensor (T, C, H, W), an array (T, H, W, C), or a list of what else the processor takes as frames.
+
+    The result is a tensor, normalised where the model's processor resizes, and uint8 where "published" does: a quarter
+    of the bytes to move, normalised beside the model.
 
     Attributes:
         num_crops: S.
@@ -186,7 +196,7 @@ class ViewTransform:
     """
 
     num_crops: int
-    resize: str
+    resize: Resize
     frame_size: tuple[int, int]
     processor: VideoMAEImageProcessor
 
@@ -206,10 +216,20 @@ class ViewTransform:
                 "Use the protocol 'center'."
             )
 
-    def __call__(self, clip: Any) -> "torch.Tensor":
+    def check_room(self, height: int, width: int) -> None:
+        """Raise a ValueError if a resized frame is smaller than a crop."""
+        if min(height, width) < self.frame_size[0]:
+            raise ValueError(
+                f"several crops need frames of at least {self.frame_size[0]} pixels after resizing, got "
+                f"{(height, width)}: set the processor's size, or use one crop."
+            )
+
+    def __call__(self, clip: Any) -> Any:
         """Cut the views out of a clip."""
         import torch
 
+        if isinstance(clip, np.ndarray):  # of a file
+            clip = torch.from_numpy(clip).permute(0, 3, 1, 2)
         is_tensor = isinstance(clip, torch.Tensor)
         layout = "channels_first" if is_tensor else None
 
@@ -224,14 +244,10 @@ class ViewTransform:
         size = self.frame_size[0]
         if self.resize == "processor":
             whole = process(do_center_crop=False)[0]
-            if min(whole.shape[-2:]) < size:
-                raise ValueError(
-                    f"several crops need frames of at least {size} pixels after resizing, got "
-                    f"{tuple(whole.shape[-2:])}: set the processor's size, or use one crop."
-                )
+            self.check_room(*whole.shape[-2:])
             return eval_views(whole, short_side=min(whole.shape[-2:]), image_size=size, num_crops=self.num_crops)
         frames = clip if is_tensor else process(**_UNCHANGED)[0]
         if frames.dtype != torch.uint8:
             raise ValueError(f"the protocols of the benchmarks take frames of 8 bits, 0 to 255, got {frames.dtype}.")
-        stored = ShrinkShortSide(320 * size // 224)(frames)
+        stored = ShrinkShortSide(stored_short_side(size))(frames)
         return eval_views(stored, short_side=size, image_size=size, num_crops=self.num_crops, antialias=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
+from videomae.inference.protocols import Protocol
 from videomae.video.clips import read_ahead, slide
 from videomae.video.reader import VideoReader
 from videomae.video.stream import is_stream, stream_frames
@@ -143,8 +144,6 @@ def read_timeline(
         VideoError: if the source cannot be read, or shows nothing.
         ValueError: for a setting that makes no sense.
     """
-    import torch
-
     if min(window, hop) <= 0 or batch_size < 1:
         raise ValueError(f"window, hop and batch_size must be above 0, got {window}, {hop} and {batch_size}.")
     if hop > window:
@@ -153,14 +152,15 @@ def read_timeline(
     counter = _Counter(stream_frames(source))
     windows: list[Window] = []
     broken: str | None = None
-    clips = slide(counter, window=window, hop=hop, num_frames=classifier.model.config.num_frames)
-    processed = ((begin, classifier.processor(clip, return_tensors="pt").pixel_values) for begin, clip in clips)
+    clips = slide(counter, window=window, hop=hop, num_frames=classifier.config.num_frames)
+    cut = classifier.view_transform(Protocol("window"))
+    processed = ((begin, cut(clip)) for begin, clip in clips)
     batches = iter(lambda: list(islice(processed, batch_size)), [])
     try:
         for batch in read_ahead(batches, stop=counter.stop):
-            begins, pixel_values = zip(*batch, strict=True)
-            probabilities = classifier.probabilities(torch.cat(pixel_values), batch_size=batch_size)
-            for begin, scores in zip(begins, probabilities.numpy(), strict=True):
+            begins, pixels = zip(*batch, strict=True)
+            probabilities = np.asarray(classifier.probabilities(list(pixels), batch_size=batch_size))
+            for begin, scores in zip(begins, probabilities, strict=True):
                 windows.append(Window(begin, begin + window, scores))
                 on_window(windows[-1])
     except KeyboardInterrupt:
@@ -174,7 +174,7 @@ def read_timeline(
     if not windows:
         raise VideoError(f"{source} has no frames to look at. Run `videomae check` on it.")
     duration = counter.time if counter.frames > 1 else _duration_of_one_frame(source)
-    names = tuple(classifier.model.config.id2label.values())
+    names = tuple(classifier.config.id2label.values())
     thresholds = {"threshold": threshold, "exit_threshold": exit_threshold, "min_length": min_length}
     events = merge_events(windows, names, hop=hop, end=duration, **thresholds)
     settings = {"window": window, "hop": hop, **thresholds}

@@ -158,7 +158,7 @@ def _evaluate(settings: TrainSettings, model: Path, test: Manifest) -> Evaluatio
     evaluation = evaluate(
         classifier,
         test,
-        protocol=Protocol.of_model(classifier.model.config, views=f"{VIEWS}x1"),
+        protocol=Protocol.of_model(classifier.config, views=f"{VIEWS}x1"),
         batch_size=24,
         num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
         on_bad="wrong",

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """Return the height and width that keep the aspect ratio, the long side rounded down."""
+    if width <= height:
+        return int(short_side * height / width), short_side
+    return short_side, int(short_side * width / height)
+
+
 def resize(frame: "Tensor", size: tuple[int, int], interpolation: str) -> "Tensor":
     """Resize (C, H, W) as torchvision does, which stays in 8 bits where that is fast."""
     import torch

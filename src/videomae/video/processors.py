@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.config import nearest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import fetch_file, find_file, read_json, split_hub_options
-from videomae.video.frames import as_tensor, center_crop, from_pil, is_array, is_pil, on_white, resize
+from videomae.video import eight_bit
+from videomae.video.frames import as_tensor, center_crop, from_pil, is_array, is_pil, on_white, resize, scaled_size
 
 if TYPE_CHECKING:
     import torch
@@ -223,6 +225,42 @@ class VideoMAEImageProcessor:
         pixel_values = settings._pixel_values(clips, batched=return_tensors is not None)
         return BatchFeature(pixel_values=pixel_values.cpu().numpy() if return_tensors == "np" else pixel_values)
 
+    def eight_bit(
+        self, clip: Any, *, do_resize: bool | None = None, do_center_crop: bool | None = None
+    ) -> NDArray[np.uint8]:
+        """Resize and crop a clip of 8-bit frames without PyTorch, for a model that normalises them itself.
+
+        Args:
+            clip: as for ``preprocess``, of uint8 frames; tensors on the CPU.
+            do_resize: in place of the processor's.
+            do_center_crop: likewise.
+
+        Returns:
+            (T, H, W, C) uint8, up to the rounding of the last bit what ``preprocess`` gives without normalising.
+
+        Raises:
+            TypeError: for what is no frame.
+            ValueError: for frames of a type, number of channels or size that cannot be processed.
+        """
+        clips = self._clips(clip)
+        if len(clips) != 1:
+            raise ValueError(f"one clip at a time, got {len(clips)}: call it for each.")
+        crops = self.do_center_crop if do_center_crop is None else do_center_crop
+        resizes = self.do_resize if do_resize is None else do_resize
+        frames = []
+        for given in clips[0]:
+            axis = self._channel_axis(given.shape) if is_array(given) and given.ndim == 3 else None
+            convert = self.do_convert_rgb is not False
+            frame = eight_bit.as_frame(given, channels=self._channels, channel_axis=axis, convert=convert)
+            if resizes:
+                frame = eight_bit.resize(frame, self._resized_size(*frame.shape[:2]), cast(int, self.resample))
+            frames.append(eight_bit.center_crop(frame, *self._crop_height_width) if crops else frame)
+        if len(shapes := {frame.shape for frame in frames}) > 1:
+            raise ValueError(
+                f"the frames of a clip come out in different shapes, {sorted(shapes)}. Crop or resize them."
+            )
+        return np.stack(frames)
+
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
         """Return the default of each option."""
@@ -243,6 +281,17 @@ class VideoMAEImageProcessor:
             if (found := find_file(path_or_id, name, **hub_options)) is not None:
                 return read_json(found)
         return read_json(fetch_file(path_or_id, last, **hub_options))
+
+    @property
+    def normalization(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation, each (C,) or (1,), in the units of pixels as they come, such as 0-255.
+
+        All that the processor does after resizing and cropping is (pixels - mean) / std.
+        """
+        # Normalising 0-255 with mean and std times 255 saves a pass, and rounds as transformers does.
+        factor = 1.0 / self.rescale_factor if self.do_rescale else 1.0
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else (0.0, 1.0)
+        return tuple(np.atleast_1d(np.float32(value)) * np.float32(factor) for value in (mean, std))  # type: ignore
 
     @property
     def _channels(self) -> int | None:
@@ -337,10 +386,7 @@ class VideoMAEImageProcessor:
         unchanged = first.dtype == torch.uint8 and not self.do_rescale and not self.do_normalize
         empty = functools.partial(torch.empty, dtype=torch.uint8 if unchanged else torch.float32, device=device)
         results = empty((len(clips), *shapes[0])) if batched else [empty(shape) for shape in shapes]
-        # Normalising 0-255 with mean and std times 255 saves a pass, and rounds as transformers does.
-        factor = 1.0 / self.rescale_factor if self.do_rescale else 1.0
-        mean = torch.tensor(self.image_mean, dtype=torch.float32, device=device).mul(factor).view(-1, 1, 1)
-        std = torch.tensor(self.image_std, dtype=torch.float32, device=device).mul(factor).view(-1, 1, 1)
+        mean, std = (torch.from_numpy(values).to(device).view(-1, 1, 1) for values in self.normalization)
         for clip, result in zip(clips, results, strict=True):
             places = result.permute(0, 3, 1, 2) if self.data_format == "channels_last" else result
             for frame, pixels in zip(clip, places, strict=True):
@@ -374,8 +420,7 @@ class VideoMAEImageProcessor:
             return height, width
         if "shortest_edge" not in size:
             return size["height"], size["width"]
-        short = size["shortest_edge"]
-        return (int(short * height / width), short) if width <= height else (short, int(short * width / height))
+        return scaled_size(height, width, size["shortest_edge"])
 
     def _resize_and_crop(self, frame: "Tensor") -> "Tensor":
         frame = resize(frame, self._resized_size(*frame.shape[-2:]), _INTERPOLATION[cast(int, self.resample)])
