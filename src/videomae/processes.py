@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _PACKAGES = Path(__file__).resolve().parents[1]  # where this package lies
@@ -31,21 +31,26 @@ def local_world_size(default: int) -> int:
 
 
 @contextmanager
-def safe_path() -> Iterator[None]:
+def environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for the block."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def safe_path() -> AbstractContextManager[None]:
     """Let Python processes that are started in the block import nothing from the current folder.
 
     It comes first for ``python -c`` and ``-m``, by which multiprocessing starts its own, and may be a folder of videos
     in which a stranger put a ``numpy.py``.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+    return environment("PYTHONSAFEPATH", "1")
 
 
 def search_path() -> list[str]:

@@ -1,13 +1,19 @@
 """Canaries: code of a stranger that would leave a file behind, wherever this package might run it."""
 
+import io
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import videomae
+from training_runs import run, write_data
+from videomae.errors import CheckpointError
 from videomae.video.synthetic import write_motion_videos
 
 # Names that some process imports sooner or later, by whichever way it is started.
@@ -76,3 +82,78 @@ def test_the_package_as_a_program_imports_nothing_from_the_current_folder(trappe
     command = [sys.executable, "-m", "videomae", "check", ".", "--workers", "1"]
     subprocess.run(command, cwd=trapped, env=environment, capture_output=True, timeout=100, check=False)
     assert ran(trapped) == ""
+
+
+class Payload:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+def payloads(file: Path) -> dict[str, bytes]:
+    """Return the payload as the content of a file, in the three forms that PyTorch reads."""
+    plain, old, new = pickle.dumps(Payload(file)), io.BytesIO(), io.BytesIO()
+    torch.save(Payload(file), old, _use_new_zipfile_serialization=False)
+    torch.save(Payload(file), new)
+    return {"plain": plain, "old": old.getvalue(), "new": new.getvalue()}
+
+
+# Whatever accelerate, FSDP and DeepSpeed would look for in a checkpoint.
+STATES = (
+    "custom_checkpoint_0.pkl", "optimizer.bin", "scheduler.bin", "sampler.bin", "scaler.pt", "random_states_0.pkl",
+    "pytorch_model.bin", "pytorch_model_fsdp_0/.metadata", "optimizer_0/.metadata", "pytorch_model_fsdp.bin",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("form", ["plain", "old", "new"])
+def test_going_on_with_a_strangers_run_executes_nothing(data, tmp_path, form):
+    options = ("--run.save-every", "1", "--optim.ema", "0.5")
+    run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+    ran = tmp_path / "ran"
+    for step in (tmp_path / "run" / "checkpoints").iterdir():
+        for name in STATES:
+            (step / name).parent.mkdir(exist_ok=True)
+            (step / name).write_bytes(payloads(ran)[form])
+    run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+    assert not ran.exists()
+    for step in (tmp_path / "run" / "checkpoints").iterdir():
+        (step / "optimizer.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="earlier format, whose reading can run code"):
+        run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+    assert not ran.exists()
+    pickle.loads(payloads(ran)["plain"]).close()
+    assert ran.exists()
+
+
+@pytest.mark.parametrize("name", ["model", "optimizer", "ema"])
+def test_tensors_of_a_checkpoint_that_do_not_fit_are_refused(data, tmp_path, name):
+    options = ("--run.save-every", "1", "--optim.ema", "0.5", "--run.steps", "1")
+    run("pretrain", data, tmp_path / "run", *options)
+    file = tmp_path / "run" / "checkpoints" / "step-00000001" / f"{name}.safetensors"
+    for change in ("shape", "name"):
+        tensors = load_file(file)
+        first = next(key for key, tensor in tensors.items() if tensor.ndim)
+        tensors[first if change == "shape" else f"x{first}"] = torch.zeros(3)
+        if change == "name":
+            del tensors[first]
+        save_file(tensors, file)
+        with pytest.raises(CheckpointError, match="step-00000001"):
+            run("pretrain", data, tmp_path / "run", *options)
+
+
+@pytest.mark.parametrize("value", ["-1", "1e400", "1.5", '"x"', "null", "[]", "true"])
+def test_a_state_that_is_no_number_is_refused(data, tmp_path, value):
+    run("pretrain", data, tmp_path / "run", "--run.steps", "1")
+    state = tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json"
+    state.write_text(state.read_text().replace('"step": 1', f'"step": {value}'))
+    with pytest.raises(CheckpointError, match="step"):
+        run("pretrain", data, tmp_path / "run", "--run.steps", "1")

@@ -1,23 +1,43 @@
-"""Checkpoints to go on from: written aside and renamed when whole, so that a killed run leaves the old ones intact."""
+"""Checkpoints to go on from: written aside and renamed when whole, so that a killed run leaves the old ones intact.
+
+A checkpoint is model.safetensors, optimizer.safetensors, ema.safetensors where there is an average, and state.json, for
+any strategy but DeepSpeed's. Reading one runs no code, whoever wrote it.
+"""
 
 import dataclasses
+import math
 import os
 import pickle
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import read_json
+from videomae.processes import environment
+from videomae.training.optim import Ema
+from videomae.training.state_tensors import (
+    Tensors,
+    gathered,
+    load_moments,
+    load_weights,
+    moments_of,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_STATE = "state.json"
+_STATE, _MODEL, _OPTIMIZER, _EMA = "state.json", "model.safetensors", "optimizer.safetensors", "ema.safetensors"
 
 
 @dataclasses.dataclass
@@ -49,15 +69,28 @@ class Checkpoints:
 
     Args:
         folder: of the checkpoints; made when the first one is written.
-        accelerator: what is saved: its prepared model, optimiser, loss scaler and registered objects.
+        accelerator: knows the processes, and holds a loss scaler where there is one.
+        model: as the accelerator has prepared it.
+        optimizer: likewise.
+        ema: the average of the weights, if there is one.
         keep_last: how many of the newest stay, beside the best one.
     """
 
-    def __init__(self, folder: Path, accelerator: "Accelerator", *, keep_last: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        accelerator: "Accelerator",
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ema: Ema | None = None,
+        *,
+        keep_last: int,
+    ) -> None:
         if keep_last < 1:
             raise ValueError(f"run.keep_last must be at least 1, got {keep_last}.")
         self.folder = folder
         self.accelerator = accelerator
+        self.model, self.optimizer, self.ema = accelerator.unwrap_model(model), optimizer, ema
         self.keep_last = keep_last
 
     def steps(self) -> list[int]:
@@ -79,10 +112,10 @@ class Checkpoints:
                     shutil.rmtree(left_over)
                 aside.mkdir(parents=True)
             self.accelerator.wait_for_everyone()
-            self.accelerator.save_state(str(aside))
+            self._write(aside)
             self.accelerator.wait_for_everyone()
             if main:
-                write_json(aside / _STATE, dataclasses.asdict(state))
+                write_json(aside / _STATE, dataclasses.asdict(state) | self._numbers())
                 _flush_tree(aside)
                 aside.rename(final)
                 _flush(self.folder)
@@ -105,8 +138,7 @@ class Checkpoints:
         """
         path = self._path(step)
         try:
-            self.accelerator.load_state(str(path))
-            return RunState(**read_json(path / _STATE))
+            return self._read(path)
         except (
             OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError,
             pickle.UnpicklingError, SafetensorError,
@@ -116,6 +148,54 @@ class Checkpoints:
                 "it is damaged: move it away to go on from an older one."
             ) from error
 
+    @property
+    def _is_deepspeed(self) -> bool:
+        return self.accelerator.distributed_type == "DEEPSPEED"
+
+    def _write(self, folder: Path) -> None:
+        """Write all tensors; every process calls this."""
+        if self._is_deepspeed:
+            self.accelerator.save_state(str(folder))
+            return
+        self._write_file(folder / _MODEL, weights_of(self.model))
+        self._write_file(folder / _OPTIMIZER, moments_of(self.model, self.optimizer))
+        if self.ema is not None:
+            self._write_file(folder / _EMA, self.ema.average)
+
+    def _write_file(self, file: Path, tensors: Tensors) -> None:
+        whole = gathered(tensors, keep=self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            save_file(whole, file, metadata={"format": "pt"})
+
+    def _read(self, folder: Path) -> RunState:
+        """Read everything into what the run holds, each process for itself."""
+        content = read_json(folder / _STATE)
+        updates, scaler = content.pop("ema_updates", 0), content.pop("loss_scaler", None)
+        state = _checked(content)
+        if self._is_deepspeed:
+            with _plain_data_only():
+                self.accelerator.load_state(str(folder))
+            return state
+        if not (folder / _OPTIMIZER).exists() and (old := sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pkl"))):
+            raise ValueError(
+                f"{old[0].name} is of an earlier format, whose reading can run code. End the run with the version that "
+                "began it, or name another --out"
+            )
+        load_weights(self.model, load_file(folder / _MODEL))
+        load_moments(self.model, self.optimizer, load_file(folder / _OPTIMIZER))
+        if self.ema is not None:
+            self.ema.load_state_dict({"average": load_file(folder / _EMA), "updates": updates})
+        if self.accelerator.scaler is not None and scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
+        return state
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return what is no tensor, beside the state of the run."""
+        ema, scaler = self.ema, self.accelerator.scaler
+        return ({} if ema is None else {"ema_updates": ema.updates}) | (
+            {} if scaler is None or self._is_deepspeed else {"loss_scaler": scaler.state_dict()}
+        )
+
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08}"
 
@@ -123,6 +203,32 @@ class Checkpoints:
         for step in self.steps()[: -self.keep_last]:
             if step != state.best_step:
                 shutil.rmtree(self._path(step))
+
+
+def _checked(content: dict[str, Any]) -> RunState:
+    """Make a state of the content of state.json.
+
+    Raises:
+        ValueError: if a value is no number of its kind.
+    """
+    for name, value in content.items():
+        is_score = name == "best_score" and isinstance(value, float | int) and math.isfinite(value)
+        is_count = type(value) is int and value >= 0
+        if not (is_score or is_count or (name.startswith("best") and value is None)):
+            raise ValueError(f"{name} must be a number of its kind, got {value!r}.")
+    return RunState(**content)
+
+
+@contextmanager
+def _plain_data_only() -> Iterator[None]:
+    """Let ``torch.load``, whoever calls it, read nothing but tensors, numbers and DeepSpeed's own records."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    records = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+    with environment("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"), torch.serialization.safe_globals(records):
+        yield
 
 
 def list_steps(folder: Path) -> list[int]:

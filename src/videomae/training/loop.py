@@ -154,7 +154,9 @@ class _Trainer:
             raise ValueError(f"run.patience = {run.patience} needs something to validate on: leave it out, or give it.")
         self.model, self.optimizer = self._prepare()
         self.ema = self._make_ema()
-        self.checkpoints = Checkpoints(folder / "checkpoints", accelerator, keep_last=run.keep_last)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", accelerator, self.model, self.optimizer, self.ema, keep_last=run.keep_last
+        )
         self.state = self._resume()
         self.sums = _Sums()
 
@@ -209,9 +211,7 @@ class _Trainer:
             raise ValueError(
                 "optim.ema is not available for sharded weights: leave it out, or use run.strategy = 'auto'."
             )
-        ema = Ema(self.job.model, self.optim.ema)
-        self.accelerator.register_for_checkpointing(ema)
-        return ema
+        return Ema(self.job.model, self.optim.ema)
 
     def _resume(self) -> RunState:
         steps = self.checkpoints.steps()
