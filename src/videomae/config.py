@@ -20,7 +20,8 @@ ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 POSITIONS = ("rebuild", "interpolate")
-CLIP_SAMPLINGS = ("dense", "uniform")
+SMALLEST_STD = 0.02  # of pixels in 0-1, to divide by: videos of one colour would be blown up to noise
+CLIP_SAMPLINGS = ("dense", "uniform", "whole")
 
 # Width, depth, heads, MLP width; decoder width, depth, heads, MLP width; patch size. The published ones are of
 # VideoMAE and VideoMAE V2 (the decoders of v1; giant is v2's). There is no published tiny: it is this project's,
@@ -88,7 +89,8 @@ class VideoMAEConfig:
             for ``position_grid`` and resamples it linearly along time, height and width.
         position_grid: tubelets (time, height, width) that the weights were trained with; needed to interpolate.
         clip_sampling: how the frames of a clip were chosen in training, and are by default: "dense" takes every
-            ``clip_stride``-th, "uniform" one of each of ``num_frames`` equal segments of the video.
+            ``clip_stride``-th, "uniform" one of each of ``num_frames`` equal segments of the video, "whole" evenly
+            spaced ones of nearly all of it.
         clip_stride: frames from one of a dense clip to the next; 4 in nearly all published models.
         clip_fps: frame rate that ``clip_stride`` is counted at; None counts the video's own frames.
         drop_path: rate of stochastic depth at the last encoder block; it rises linearly from 0 at the first.

@@ -102,7 +102,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self.backend = backend
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}.")
-        if cache is not None and sampling.method not in ("uniform", "whole"):
+        if cache is not None and not sampling.is_of_whole_video:
             raise ValueError(
                 f"a cache keeps evenly spaced frames, of which clips.method = {sampling.method!r} cannot choose: take "
                 "'whole' or 'uniform', or no cache."

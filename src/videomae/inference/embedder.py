@@ -190,7 +190,7 @@ class VideoEmbedder:
             sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
             chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
             frames = reader.frames_at(chosen)
-            if sampling.method == "uniform":
+            if sampling.is_of_whole_video:
                 seconds = len(stretch) / reader.fps / num_frames
             else:
                 seconds = sampling.stride / (sampling.fps or reader.fps)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from videomae.config import VideoMAEConfig
+from videomae.config import SMALLEST_STD, VideoMAEConfig
 from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest
 from videomae.errors import DataError, VideoError
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FREE_FRACTION = 0.7  # of the memory that is free, for what is estimated
 MEASURED_BATCH = 8  # clips in a step that is timed
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 32, 4  # whose pixels are looked at
-SMALLEST_DEVIATION = 0.02  # videos of one colour would be blown up to noise
 READ_VIDEOS, COPIED_VIDEOS, COPIED_FRAMES = 8, 3, 96  # by which reading and copying are timed
 
 
@@ -217,5 +216,5 @@ def pixel_statistics(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, 
     if not pixels:
         raise DataError(f"none of {SAMPLED_VIDEOS} training videos can be read, such as: {refusal}.")
     mean, square = np.mean(pixels, axis=0)
-    std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_DEVIATION)
+    std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_STD)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())

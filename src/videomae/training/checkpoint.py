@@ -54,6 +54,7 @@ class RunState:
         best_step: the step of the best validation.
         best_score: its score.
         waited: validations since then.
+        seconds: that the run took, without what was lost when it was killed.
     """
 
     step: int = 0
@@ -62,6 +63,7 @@ class RunState:
     best_step: int | None = None
     best_score: float | None = None
     waited: int = 0
+    seconds: float = 0.0
 
 
 class Checkpoints:

@@ -12,12 +12,16 @@ Shapes: B clips, T frames, H x W pixels; N tubelets, V visible; D width, L class
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from videomae.options import parse_duration
 from videomae.training.experiment import (
     Batch,
     Experiment,
+    Preempted,
     Run,
     build_training_loader,
     resolve_config,
@@ -29,6 +33,7 @@ from videomae.training.run_directory import TrainingResult
 from videomae.training.settings import LoaderSettings, OptimSettings, RunSettings, TrainingSettings
 from videomae.training.validation import build_validation
 from videomae.video.augment_settings import DistillAugmentation
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -39,8 +44,10 @@ if TYPE_CHECKING:
     from videomae.models.pretrained import PretrainedModel
     from videomae.models.student import Student
     from videomae.models.teacher import Teacher
+    from videomae.video.processors import VideoMAEImageProcessor
 
 TEACHER_FOLDER = "teacher"  # in the run directory
+TEACHER_COST = 0.5  # of a step of it, over one of the student, by which the time is shared out where it is limited
 _TRAINING_ONLY = ("batch_norm.", "hints.")  # beginnings of the names of what the trained model does not keep
 
 
@@ -49,7 +56,7 @@ class TeacherSettings:
     """The teacher, and what is learnt from it."""
 
     steps_fraction: float = 0.5
-    """Steps that the teacher is trained for, as a fraction of the run's own. A step of it takes less time."""
+    """Steps that the teacher is trained for, as a fraction of the run's own; a step of it takes half the time."""
 
     lr: float = 2e-3
     """Its highest learning rate, of AdamW, whatever the batch."""
@@ -135,8 +142,8 @@ class Distillation(Experiment):
         fields = {"id2label": dict(enumerate(self.train.classes)), "use_mean_pooling": True, **s.clips.config_fields()}
         self.config = resolve_config(s, None, **fields)
         self.statistics = resolve_statistics(s, self.config)
+        self.side = round(self.config.frame_size[0] * 9 / 8)  # whole frames; the model sees their middle
         self.visible = max(round(s.motion.keep * self.config.num_tubelets), 1)
-        self.short_side = round(self.config.frame_size[0] * 9 / 8)  # a little more than the crop, which is turned
         self._cache: FrameCache | None = None
 
     def model_class(self) -> "type[PretrainedModel]":
@@ -152,19 +159,25 @@ class Distillation(Experiment):
         return Student(self.config, self._new_teacher().feature_widths)
 
     def begin(self, model: "PretrainedModel", run: Run) -> None:
-        """Train the teacher, or load it where that is done."""
-        self.steps = run.schedule.steps
-        self.teacher = train_teacher(self, self._new_teacher(), run)
+        """Read the videos, and train the teacher, or load it where that is done."""
+        began, self.steps = time.perf_counter(), run.schedule.steps
+        cache, augment = self.cache(), self.settings.augment
+        if cache is not None and augment.mean is None:
+            mean, std = cache.statistics()
+            self.statistics = (mean,) * 3, (std,) * 3
+        reading = time.perf_counter() - began
+        self.teacher, seconds = train_teacher(self, self._new_teacher(), run)
+        self.spent = reading + seconds
 
     def cache(self) -> "FrameCache | None":
         """Return the training videos in memory; they are decoded the first time."""
         from videomae.data.cache import FrameCache
 
         s = self.settings
-        if self._cache is None and s.cache.max_gb > 0 and s.clips.config_fields()["clip_sampling"] == "uniform":
+        if self._cache is None and s.cache.max_gb > 0 and s.clips.is_of_whole_video:
             self._cache = FrameCache(
                 self.samples,
-                short_side=self.short_side,
+                side=self.side,
                 max_frames=s.cache.max_frames,
                 max_bytes=s.cache.max_gb * 1e9,
                 backend=s.loader.backend,
@@ -177,9 +190,9 @@ class Distillation(Experiment):
 
         flip = resolve_flip(self.settings.augment.flip, self.train.classes)
         augment = dataclasses.replace(self.settings.augment, flip=flip)
-        return distill_augmentation(augment, short_side=self.short_side, image_size=self.config.frame_size[0])
+        return distill_augmentation(augment, side=self.side, image_size=self.config.frame_size[0])
 
-    def before_step(self, step: int) -> None:
+    def before_step(self, step: float) -> None:
         """Show what moves at first, all at the end."""
         self.shows_all = step >= self.settings.motion.until * self.steps or self.visible == self.config.num_tubelets
 
@@ -238,7 +251,22 @@ class Distillation(Experiment):
         """Return what measures top-1 accuracy, where there are videos to validate on."""
         if self.val is None:
             return None
-        return build_validation(self.settings.loader, self.val, self.config, self.statistics, run)
+        from videomae.video.augment import squeezed_view
+
+        view = partial(squeezed_view, side=self.side, image_size=self.config.frame_size[0])
+        return build_validation(self.settings.loader, self.val, self.config, self.statistics, run, view=view)
+
+    def run_settings(self) -> RunSettings:
+        """Return how to run, in the time that reading and the teacher left."""
+        run = self.settings.run
+        if run.budget is None:
+            return run
+        left = parse_duration(run.budget, name="run.budget") - self.spent
+        return dataclasses.replace(run, budget=f"{max(left, 1):.1f}s")
+
+    def processor(self) -> "VideoMAEImageProcessor":
+        """Return a processor that squeezes whole frames, as they were for training."""
+        return make_processor(self.config, self.statistics, squeezed=self.side)
 
     def describe(self, model: "PretrainedModel", run: Run) -> list[str]:
         """Say what is trained on what."""
@@ -262,25 +290,30 @@ class Distillation(Experiment):
             return Teacher(self.config.num_labels, self.config.grid)
 
 
-def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "Teacher":
-    """Train the teacher in a folder of the run directory, or go on there, and return it frozen.
+def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "tuple[Teacher, float]":
+    """Train the teacher in a folder of the run directory, or go on there; return it frozen, and its seconds.
 
     Raises:
-        SystemExit: where SIGTERM ended it early; the same command goes on from there.
+        Preempted: where SIGTERM ended it early; the same command goes on from there.
     """
     from torch.nn import functional as F
 
     from videomae.data.dataset import DataTimeMeter
     from videomae.training.devices import build_accelerator
-    from videomae.training.loop import EXIT_PREEMPTED, Job, fit, step_seed
+    from videomae.training.loop import Job, fit, step_seed
     from videomae.training.optim import parameter_groups
     from videomae.training.schedule import Schedule
 
     e, s = experiment, experiment.settings
     folder = s.out / TEACHER_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    budget = s.run.budget
+    if budget is not None:
+        work = TEACHER_COST * s.teacher.steps_fraction
+        budget = f"{parse_duration(budget, name='run.budget') * work / (1 + work):.1f}s"
     settings = dataclasses.replace(
         s.run,
+        budget=budget,
         steps=max(round(s.teacher.steps_fraction * run.schedule.steps), 1),
         gradient_checkpointing=False,
         compile=False,
@@ -310,8 +343,8 @@ def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "Te
     accelerator = build_accelerator(settings, folder=folder)
     outcome = fit(accelerator, job, schedule, folder=folder, run=settings, optim=optim)
     if outcome.interrupted:
-        raise SystemExit(EXIT_PREEMPTED)
-    return teacher.eval().requires_grad_(False)
+        raise Preempted(outcome)
+    return teacher.eval().requires_grad_(False), outcome.seconds
 
 
 def at(features: "Tensor", visible: "Tensor | None") -> "Tensor":

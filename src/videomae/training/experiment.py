@@ -17,7 +17,7 @@ from videomae.data.unreadable import UnreadableVideos
 from videomae.training.run_directory import TrainingResult, open_run_directory, save_model
 from videomae.training.schedule import Schedule
 from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
-from videomae.video.checkpoint_processor import Statistics, load_processor
+from videomae.video.checkpoint_processor import Statistics, load_processor, make_processor
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from videomae.data.cache import FrameCache
     from videomae.models.pretrained import PretrainedModel
     from videomae.models.weights import Checkpoint
+    from videomae.training.loop import Outcome
+    from videomae.video.processors import VideoMAEImageProcessor
 
 Batch = dict[str, Any]
 
@@ -45,6 +47,14 @@ class Run:
     accelerator: "Accelerator"
     schedule: Schedule
     unreadable: UnreadableVideos
+
+
+class Preempted(Exception):  # noqa: N818  # no error: the same command goes on from there
+    """SIGTERM came before the first step of the run itself, in a part that has steps of its own."""
+
+    def __init__(self, outcome: "Outcome") -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class Experiment(ABC):
@@ -111,14 +121,18 @@ class Experiment(ABC):
         """Raise a ValueError where the method does not work on these devices."""
 
     def begin(self, model: "PretrainedModel", run: Run) -> None:  # noqa: B027  # most methods have nothing to do
-        """Do what is to be done once, before the first step, with devices and schedule known."""
+        """Do what is to be done once, before the first step, with devices and schedule known.
+
+        Raises:
+            Preempted: where SIGTERM ended a part that has steps of its own.
+        """
 
     def cache(self) -> "FrameCache | None":
         """Return the training videos in memory, for a method that sees small ones many times; None reads the files."""
         return None
 
-    def before_step(self, step: int) -> None:  # noqa: B027  # most methods do the same at every step
-        """Prepare for a step, from 0; for what changes on the way."""
+    def before_step(self, step: float) -> None:  # noqa: B027  # most methods do the same at every step
+        """Prepare for a step of the schedule, from 0; for what changes on the way."""
 
     def validation(self, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
         """Return what measures the model on the way, on every process; None: nothing does."""
@@ -131,6 +145,10 @@ class Experiment(ABC):
     def describe(self, model: "PretrainedModel", run: Run) -> list[str]:
         """Return lines that say what is trained on what, before it starts."""
         return []
+
+    def processor(self) -> "VideoMAEImageProcessor":
+        """Return the processor that is saved with the model; it prepares frames as they were for training."""
+        return make_processor(self.config, self.statistics)
 
     def finish(self, weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Return the weights of the model to save from those that were trained."""
@@ -174,7 +192,10 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     run = Run(accelerator, schedule, unreadable)
     torch.manual_seed(s.run.seed)
     model = e.build_model()
-    e.begin(model, run)
+    try:
+        e.begin(model, run)
+    except Preempted as end:
+        return save_model(s.out, e.model_class(), model.config, end.outcome, e.processor, accelerator)
     loader = build_training_loader(e, run, seed=s.run.seed)
 
     def loss(model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
@@ -194,7 +215,7 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
     if outcome.weights:
         outcome = dataclasses.replace(outcome, weights=e.finish(outcome.weights))
-    return save_model(s.out, e.model_class(), model.config, outcome, e.statistics, accelerator)
+    return save_model(s.out, e.model_class(), model.config, outcome, e.processor, accelerator)
 
 
 def build_training_loader(experiment: Experiment, run: Run, *, seed: int) -> "DataLoader[Any]":

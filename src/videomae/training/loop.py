@@ -21,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from videomae.errors import CheckpointError, VideoMAEError
+from videomae.options import parse_duration
 from videomae.training.checkpoint import Checkpoints, RunState
 from videomae.training.metrics_log import MetricsLog, memory_used
 from videomae.training.optim import Ema, build_optimizer
+from videomae.training.pace import Pace
 from videomae.training.schedule import Schedule
 from videomae.training.settings import OptimSettings, RunSettings
 
@@ -71,7 +73,7 @@ class Job:
         validate: from the model to figures, where there is something to validate on; called on every process.
         score: the figure that says which weights are best; higher is better.
         title: what the progress bar is called.
-        before_step: is called with the number of each step, from 0, before it.
+        before_step: is called before each step with the step of the schedule that it stands for, from 0; see `Pace`.
     """
 
     model: nn.Module
@@ -82,7 +84,7 @@ class Job:
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     score: str = ""
     title: str = "training"
-    before_step: Callable[[int], None] | None = None
+    before_step: Callable[[float], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Outcome:
         best_score: its score.
         score: name of that figure, such as "val_top1"; empty without validation.
         model_step: the step that the weights are of.
-        seconds: this process worked on it; of the last part only where a run was resumed.
+        seconds: that it took, without what was lost where it was killed.
         interrupted: whether SIGTERM ended it early; the same command goes on from there.
         weights: all of the model's, gathered on the main process where they are sharded; none when interrupted.
     """
@@ -158,15 +160,24 @@ class _Trainer:
             folder / "checkpoints", accelerator, self.model, self.optimizer, self.ema, keep_last=run.keep_last
         )
         self.state = self._resume()
+        budget = None if run.budget is None else parse_duration(run.budget, name="run.budget")
+        self.pace = Pace(folder, accelerator, steps=schedule.steps, budget=budget, done=self.state)
         self.sums = _Sums()
 
     def run_all(self) -> Outcome:
         """Run to the end, or until SIGTERM."""
-        began = time.perf_counter()
         accelerator, state = self.accelerator, self.state
         purge = {"tensorboard": {"purge_step": state.step + 1}} if "tensorboard" in self.run.trackers else {}
         accelerator.init_trackers("videomae", init_kwargs=purge)
-        log = MetricsLog(self.folder, accelerator, total=self.schedule.steps, step=state.step, title=self.job.title)
+        reached = round(self.pace.place(state.step))
+        log = MetricsLog(
+            self.folder,
+            accelerator,
+            total=self.schedule.steps,
+            step=state.step,
+            reached=reached,
+            title=self.job.title,
+        )
         with log, _Termination() as self.termination:
             while not self._finished() and not self.termination.everywhere:
                 self._run_epoch(log)
@@ -177,7 +188,7 @@ class _Trainer:
             best_score=state.best_score,
             score=self.job.score if self.job.validate else "",
             model_step=self._final_step(),
-            seconds=time.perf_counter() - began,
+            seconds=self.pace.seconds,
             interrupted=self.termination.everywhere,
             weights={} if self.termination.everywhere else self._final_weights(),
         )
@@ -228,7 +239,10 @@ class _Trainer:
 
     def _finished(self) -> bool:
         out_of_patience = self.run.patience is not None and self.state.waited >= self.run.patience
-        return self.state.step >= self.schedule.steps or out_of_patience
+        return self._is_through() or out_of_patience
+
+    def _is_through(self) -> bool:
+        return self.pace.place(self.state.step) >= self.schedule.steps
 
     def _run_epoch(self, log: MetricsLog) -> None:
         """Run what is left of the epoch that the state is in, or until SIGTERM."""
@@ -236,17 +250,20 @@ class _Trainer:
         epoch, done = divmod(state.step, schedule.steps_per_epoch)
         self.job.loader.sampler.set_epoch(epoch, start_batch=done * schedule.accumulation)
         batches = self.job.meter.track(self.job.loader)
-        for _ in range(min(schedule.steps_per_epoch - done, schedule.steps - state.step)):
+        for _ in range(schedule.steps_per_epoch - done):
             self._step(batches, log)
-            log.advance(state.step)
-            last = state.step == schedule.steps
+            self.pace.after_step(state.step)
+            log.advance(round(self.pace.place(state.step)))
+            last = self._is_through()
             if state.step % self.run.log_every == 0 or last:
                 log.write(state.step, self._figures())
             validates = self.job.validate is not None and (self._validation_is_due() or last)
             if validates:
                 self._validate(log)
             if validates or last or state.step % self.run.save_every == 0 or self.termination.everywhere:
+                state.seconds = self.pace.seconds
                 self.checkpoints.save(state)
+                self.pace.skip_pause()
             if self._finished() or self.termination.everywhere:
                 return
 
@@ -257,9 +274,10 @@ class _Trainer:
         finite, for which there is no backward pass, that is skipped.
         """
         state, accelerator = self.state, self.accelerator
+        place = self.pace.place(state.step)
         if self.job.before_step is not None:
-            self.job.before_step(state.step)
-        rate = self.schedule.learning_rate(state.step)
+            self.job.before_step(place)
+        rate = self.schedule.learning_rate(place)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
         loss, clips = self._accumulate(batches)

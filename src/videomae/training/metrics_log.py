@@ -22,16 +22,19 @@ class MetricsLog:
     Args:
         folder: the run directory.
         accelerator: knows the main process, and has the trackers.
-        total: steps of the run.
+        total: steps of the schedule.
         step: steps that are done already; later lines of an interrupted run are dropped.
+        reached: step of the schedule that the run goes on from.
         title: what the progress bar is called.
     """
 
-    def __init__(self, folder: Path, accelerator: "Accelerator", *, total: int, step: int, title: str) -> None:
+    def __init__(
+        self, folder: Path, accelerator: "Accelerator", *, total: int, step: int, reached: int, title: str
+    ) -> None:
         self.path = folder / METRICS_NAME
         self.accelerator = accelerator
         self.active = accelerator.is_main_process
-        self.total, self.first = total, step
+        self.total, self.first, self.reached = total, reached, reached
         self.title = title
         self.began = time.perf_counter()
         if self.active:
@@ -54,9 +57,10 @@ class MetricsLog:
     ) -> None:
         self.bar.stop()
 
-    def advance(self, step: int) -> None:
-        """Move the bar."""
-        self.bar.update(self.task, completed=step)
+    def advance(self, reached: int) -> None:
+        """Move the bar to a step of the schedule."""
+        self.reached = reached
+        self.bar.update(self.task, completed=reached)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record some values of a step: to the file, the trackers and the terminal."""
@@ -67,7 +71,9 @@ class MetricsLog:
             remark = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             self.bar.update(self.task, remark=remark)
             if not self.console.is_terminal:
-                self.console.print(f"{self.title} {step}/{self.total}  {remark}  left {self._left(step)}", markup=False)
+                self.console.print(
+                    f"{self.title} {self.reached}/{self.total}  {remark}  left {self._left()}", markup=False
+                )
         self.accelerator.log(values, step=step)
 
     def say(self, text: str) -> None:
@@ -75,8 +81,8 @@ class MetricsLog:
         if self.active:
             self.console.print(text, markup=False)
 
-    def _left(self, step: int) -> str:
-        seconds = (time.perf_counter() - self.began) / max(step - self.first, 1) * (self.total - step)
+    def _left(self) -> str:
+        seconds = (time.perf_counter() - self.began) / max(self.reached - self.first, 1) * (self.total - self.reached)
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}"

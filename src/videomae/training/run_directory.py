@@ -6,6 +6,7 @@ It holds settings.toml, videos.json, metrics.jsonl, logs/, checkpoints/, unreada
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,13 +17,13 @@ from videomae.files import atomic_write, write_json
 from videomae.hub import read_json
 from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.settings import FREE_ON_RESUME
-from videomae.video.checkpoint_processor import Statistics, make_processor
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from videomae.models.pretrained import PretrainedModel
     from videomae.training.loop import Outcome
+    from videomae.video.processors import VideoMAEImageProcessor
 
 SETTINGS_NAME = "settings.toml"
 VIDEOS_NAME = "videos.json"
@@ -134,7 +135,7 @@ def save_model(
     model_class: "type[PretrainedModel]",
     config: VideoMAEConfig,
     outcome: "Outcome",
-    statistics: Statistics,
+    processor: Callable[[], "VideoMAEImageProcessor"],
     accelerator: "Accelerator",
 ) -> TrainingResult:
     """Write the trained model with its processor as a directory that transformers loads too.
@@ -144,7 +145,7 @@ def save_model(
         model_class: what is written.
         config: its configuration.
         outcome: of the loop, with the weights.
-        statistics: mean and standard deviation of the input.
+        processor: makes what is saved with it.
         accelerator: knows the main process, which writes.
     """
     import torch
@@ -155,7 +156,7 @@ def save_model(
             trained = model_class(config)
         trained.load_state_dict(outcome.weights, assign=True)
         trained.save_pretrained(place)
-        make_processor(config, statistics).save_pretrained(place)
+        processor().save_pretrained(place)
     accelerator.wait_for_everyone()
     return TrainingResult(
         model=place,

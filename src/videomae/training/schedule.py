@@ -77,10 +77,11 @@ class Schedule:
             min_lr=optim.min_lr * scale,
         )
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self, step: float) -> float:
         """Return the learning rate of a step from 0: a line from 0 up to ``lr``, then a cosine to ``min_lr`` (v1).
 
-        As in v1 the line reaches ``lr`` at its last step, and the cosine starts from there.
+        As in v1 the line reaches ``lr`` at its last step, and the cosine starts from there. A step may lie between two,
+        see `videomae.training.pace`.
         """
         if step < self.warmup_steps:
             return self.lr * step / max(self.warmup_steps - 1, 1)

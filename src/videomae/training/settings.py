@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from videomae.data.settings import DataSettings
-from videomae.options import Flag
+from videomae.options import Flag, parse_duration
 from videomae.processes import local_world_size
 from videomae.video.sampling import ClipSampling
 
@@ -183,6 +183,10 @@ class RunSettings:
     steps: int | None = None
     """Optimiser steps, in place of epochs."""
 
+    budget: str | None = None
+    """Longest time that the steps may take, e.g. 20m: where they would take longer, there are fewer, and the learning
+    rate falls faster, by the speed that is measured on the way. None takes the time it takes."""
+
     batch_size: int = 64
     """Videos per optimiser step, over all processes and accumulated micro-batches: results do not depend on how many
     devices share them."""
@@ -239,7 +243,9 @@ class RunSettings:
     """Where else the metrics go, by Accelerate's names: tensorboard, wandb, mlflow, comet_ml, aim, ..."""
 
     def check(self) -> None:
-        """Raise a ValueError for a number that makes no sense."""
+        """Raise a ValueError for a number or a time that makes no sense."""
+        if self.budget is not None:
+            parse_duration(self.budget, name="run.budget")
         counts = ("batch_size", "per_device_batch", "validate_every", "patience", "save_every", "max_bad_steps")
         for name in (*counts, "log_every"):
             value = getattr(self, name)

@@ -13,8 +13,10 @@ from videomae.video.checkpoint_processor import Statistics
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.utils.data import DataLoader
+
+    View = Callable[[Tensor], Tensor]  # (T, C, H, W) uint8 to (1, T, C, H, W)
 
 
 def build_eval_loader(
@@ -25,8 +27,9 @@ def build_eval_loader(
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
+    view: "View | None" = None,
 ) -> "DataLoader[Any]":
-    """Return a loader of the centre crop of the middle clip of each video, (B, T, C, H, W) uint8 pixels.
+    """Return a loader of one view of each video, (B, T, C, H, W) uint8 pixels: the middle clip, the centre crop.
 
     Videos that cannot be read are marked. Several processes share the videos out, without doubles.
     """
@@ -40,7 +43,7 @@ def build_eval_loader(
             sampling=ClipSampling.of_model(config),
             clip_frames=config.num_frames,
             training=False,
-            transform=partial(eval_views, short_side=size, image_size=size, num_crops=1),
+            transform=view or partial(eval_views, short_side=size, image_size=size, num_crops=1),
             on_bad="mark",
             backend=settings.backend,
         ),
@@ -52,11 +55,18 @@ def build_eval_loader(
 
 
 def build_validation(
-    settings: LoaderSettings, val: Manifest, config: VideoMAEConfig, statistics: Statistics, run: Run
+    settings: LoaderSettings,
+    val: Manifest,
+    config: VideoMAEConfig,
+    statistics: Statistics,
+    run: Run,
+    *,
+    view: "View | None" = None,
 ) -> "Callable[[nn.Module], dict[str, float]]":
     """Return what measures top-1 accuracy and cross-entropy of a classifier.
 
-    A video that cannot be read counts as wrong, and is left out of the cross-entropy; ``run.unreadable`` lists it.
+    ``view`` is as for `build_eval_loader`. A video that cannot be read counts as wrong, and is left out of the
+    cross-entropy; ``run.unreadable`` lists it.
     """
     import torch
 
@@ -65,7 +75,7 @@ def build_validation(
     accelerator, batch_size = run.accelerator, run.schedule.per_device_batch
     world_size = accelerator.num_processes
     loader = build_eval_loader(
-        settings, val, config, batch_size=batch_size, rank=accelerator.process_index, world_size=world_size
+        settings, val, config, batch_size=batch_size, rank=accelerator.process_index, world_size=world_size, view=view
     )
     nothing = torch.zeros(1, config.num_frames, config.num_channels, *config.frame_size)
     # Sharded weights are gathered by all processes at once: each takes part as often as the one with most batches.

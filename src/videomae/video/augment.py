@@ -76,25 +76,34 @@ def finetune_augmentation(
     return v2.Compose(steps)
 
 
-def distill_augmentation(
-    settings: DistillAugmentation, *, short_side: int, image_size: int
-) -> Callable[[Tensor], Tensor]:
+def distill_augmentation(settings: DistillAugmentation, *, side: int, image_size: int) -> Callable[[Tensor], Tensor]:
     """Return the transform of distillation: (T, C, H, W) uint8 to grey (T, 1, S, S) uint8, with S = ``image_size``.
 
     Args:
         settings: how clips are varied; see `resolve_flip` where classes may name a side.
-        short_side: frames are shrunk to this first, pixels.
+        side: whole frames are first squeezed to squares of so many pixels.
         image_size: height and width of the result, pixels.
     """
     s = settings
     steps: list[Callable[[Tensor], Tensor]] = [
-        ShrinkShortSide(short_side),
+        Squeeze(side),
         v2.Grayscale(),
         AffineCrop(image_size, zoom=s.zoom, stretch=s.stretch, turn=s.turn, shift=s.shift),
         v2.ColorJitter(contrast=s.contrast),
         v2.RandomHorizontalFlip(resolve_flip(s.flip)),
     ]
     return v2.Compose(steps)
+
+
+def squeezed_view(clip: Tensor, *, side: int, image_size: int) -> Tensor:
+    """Cut out the middle on which a clip is scored after distillation: (T, C, H, W) uint8 to (1, T, C, S, S).
+
+    Args:
+        clip: to cut from.
+        side: whole frames are first squeezed to squares of so many pixels.
+        image_size: S.
+    """
+    return F.center_crop(Squeeze(side)(clip), [image_size, image_size])[None]
 
 
 def eval_views(
@@ -232,17 +241,35 @@ class ShrinkShortSide(v2.Transform):
         return F.resize(inpt, [self.short_side], interpolation=BILINEAR, antialias=True)
 
 
+class Squeeze(v2.Transform):
+    """Resize frames to squares, whatever their shape: nothing at their sides is lost.
+
+    Args:
+        side: height and width of the result, pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize frames that have another size."""
+        if inpt.shape[-2:] == (self.side, self.side):
+            return inpt
+        return F.resize(inpt, [self.side, self.side], interpolation=BILINEAR, antialias=True)
+
+
 class AffineCrop(v2.Transform):
-    """Cut a square about as large as the short side, zoomed, stretched, turned and shifted, in one interpolation.
+    """Cut a square from about the middle, zoomed, stretched, turned and shifted, in one interpolation.
 
     With all ranges 0 it is the centre crop of a test. Outside the frame its border is repeated.
 
     Args:
         size: height and width of the result, pixels.
-        zoom: largest logarithm of the crop's size over the short side.
+        zoom: largest logarithm of the number of pixels, in the frame, over ``size``.
         stretch: largest logarithm of the stretch of its width, by which its height shrinks.
         turn: largest angle, degrees.
-        shift: largest shift along each axis, as a fraction of the short side.
+        shift: largest shift along each axis, as a fraction of the frame's short side.
     """
 
     def __init__(self, size: int, *, zoom: float, stretch: float, turn: float, shift: float) -> None:
@@ -254,14 +281,15 @@ class AffineCrop(v2.Transform):
         """Draw the crop as the matrix (2, 3) of ``affine_grid``, in half sides of the frame."""
         height, width = flat_inputs[0].shape[-2:]
         zoom, stretch, turn, right, down = (self.ranges * (2 * torch.rand(5) - 1)).tolist()
-        x, y = math.exp(zoom + stretch), math.exp(zoom - stretch)
+        x, y = self.size * math.exp(zoom + stretch), self.size * math.exp(zoom - stretch)
+        short_side = min(height, width)
         square = torch.tensor(
             [
-                [x * math.cos(turn), -y * math.sin(turn), 2 * right],
-                [x * math.sin(turn), y * math.cos(turn), 2 * down],
+                [x * math.cos(turn), -y * math.sin(turn), 2 * short_side * right],
+                [x * math.sin(turn), y * math.cos(turn), 2 * short_side * down],
             ]
         )
-        return {"matrix": square * (min(height, width) / torch.tensor([[width], [height]]))}
+        return {"matrix": square / torch.tensor([[width], [height]])}
 
     def transform(self, inpt: Any, params: dict[str, Tensor]) -> Any:
         """Cut it out."""

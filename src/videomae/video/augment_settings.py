@@ -25,7 +25,7 @@ class DistillAugmentation:
     """How clips are varied mildly, for a model that hardly fits its videos: one draw for all frames of a clip."""
 
     zoom: float = 0.15
-    """The crop is up to e^zoom times larger or smaller than the short side of the frame."""
+    """The crop is up to e^zoom times larger or smaller than that of a test."""
 
     stretch: float = 0.1
     """Its height and width are stretched against each other by up to e^stretch each."""
@@ -34,7 +34,7 @@ class DistillAugmentation:
     """It is turned by up to so many degrees."""
 
     shift: float = 0.07
-    """It is shifted by up to this fraction of the short side."""
+    """It is shifted by up to this fraction of the frame."""
 
     contrast: float = 0.3
     """The contrast is changed by up to this fraction."""
@@ -46,7 +46,7 @@ class DistillAugmentation:
     """Fraction of each label that the loss spreads over all classes."""
 
     mean: tuple[float, ...] | None = None
-    """Of each channel, in pixels scaled to 0-1; None is ImageNet's."""
+    """Of each channel, in pixels scaled to 0-1; None is that of the training videos."""
 
     std: tuple[float, ...] | None = None
     """Standard deviation, likewise."""

@@ -39,11 +39,21 @@ def load_processor(path_or_id: str | Path, config: VideoMAEConfig, **hub_options
     return make_processor(config, (config.image_mean or IMAGENET_MEAN, config.image_std or IMAGENET_STD))
 
 
-def make_processor(config: VideoMAEConfig, statistics: Statistics) -> VideoMAEImageProcessor:
-    """Return the processor that prepares frames as they were for training."""
+def make_processor(
+    config: VideoMAEConfig, statistics: Statistics, *, squeezed: int | None = None
+) -> VideoMAEImageProcessor:
+    """Return a processor that prepares frames as they were for training.
+
+    Args:
+        config: of the model, for the frame size.
+        statistics: to normalise with.
+        squeezed: whole frames are squeezed to squares of so many pixels, of which the model sees the middle; None
+            resizes them so that the model sees as much of them as it can without stretching.
+    """
     height, width = config.frame_size
+    size = {"shortest_edge": height} if height == width else {"height": height, "width": width}
     return VideoMAEImageProcessor(
-        size={"shortest_edge": height} if height == width else {"height": height, "width": width},
+        size=size if squeezed is None else {"height": squeezed, "width": squeezed},
         crop_size={"height": height, "width": width},
         image_mean=statistics[0],
         image_std=statistics[1],

@@ -22,6 +22,7 @@ from videomae.config import VideoMAEConfig
 Indices = NDArray[np.int64]
 
 SHORTEST_STRETCH = 0.7  # of a video, in `stretch_indices`
+VIEW_STRETCH = 0.85  # in `stretch_view_indices`: the mean of what such a model saw in training
 
 
 def dense_indices(
@@ -93,8 +94,7 @@ def uniform_indices(num_frames: int, *, clip_frames: int = 16, generator: Genera
 def stretch_indices(num_frames: int, *, clip_frames: int = 16, generator: Generator) -> Indices:
     """Draw a stretch of 70 to 100 % of the video and take the middle frame of each of its equal segments.
 
-    Unlike with `uniform_indices` the frames keep an even pace. The stretch that is the whole video gives the middle of
-    `uniform_indices`, which is how such a model is tested.
+    Unlike with `uniform_indices` the frames keep an even pace. `stretch_view_indices` are the test.
 
     Args:
         num_frames: frames in the video, at least 1. With fewer than ``clip_frames``, frames repeat.
@@ -105,8 +105,23 @@ def stretch_indices(num_frames: int, *, clip_frames: int = 16, generator: Genera
         (T,) frame numbers, never decreasing.
     """
     length = generator.uniform(SHORTEST_STRETCH, 1) * num_frames
-    start = generator.uniform(0, num_frames - length)
-    return _within(start + (np.arange(clip_frames) + 0.5) * (length / clip_frames), num_frames)
+    return _within(_middles(generator.uniform(0, num_frames - length), length, clip_frames), num_frames)
+
+
+def stretch_view_indices(num_frames: int, *, num_clips: int = 3, clip_frames: int = 16) -> Indices:
+    """Take stretches of 85 % of the video, the first at its start, the last at its end.
+
+    Args:
+        num_frames: frames in the video, at least 1.
+        num_clips: number of clips; 1 is the whole video.
+        clip_frames: number of equal segments of a stretch, of which the middle frames are taken.
+
+    Returns:
+        (V, T) frame numbers.
+    """
+    length = num_frames * (1 if num_clips == 1 else VIEW_STRETCH)
+    starts = np.linspace(0, num_frames - length, num_clips)
+    return _within(_middles(starts[:, None], length, clip_frames), num_frames)
 
 
 def multi_view_indices(
@@ -207,7 +222,7 @@ def sample_frame_indices(
 
 METHODS = ("dense", "uniform", "whole", "v1_finetune", "v1_pretrain")
 Method = Literal["dense", "uniform", "whole", "v1_finetune", "v1_pretrain"]
-_OF_WHOLE_VIDEO = ("uniform", "whole")  # which are tested alike, and know no stride
+_OF_WHOLE_VIDEO = ("uniform", "whole")  # which know no stride
 
 
 @dataclass(frozen=True)
@@ -249,9 +264,14 @@ class ClipSampling:
             return cls(stride=stride)
         return cls(config.clip_sampling, config.clip_stride, config.clip_fps)  # type: ignore[arg-type]
 
+    @property
+    def is_of_whole_video(self) -> bool:
+        """Whether a clip spans the video, however long that is."""
+        return self.method in _OF_WHOLE_VIDEO
+
     def config_fields(self) -> dict[str, Any]:
         """Return the fields of a configuration by which a trained model remembers this; see `of_model`."""
-        method = "uniform" if self.method in _OF_WHOLE_VIDEO else "dense"
+        method = self.method if self.is_of_whole_video else "dense"
         return {"clip_sampling": method, "clip_stride": float(self.stride), "clip_fps": self.fps}
 
     def __call__(
@@ -282,8 +302,9 @@ class ClipSampling:
             raise ValueError(f"clip_frames and num_clips must be at least 1, got {clip_frames} and {num_clips}.")
         stride = self.stride if self.fps is None else self.stride * video_fps / self.fps
         if generator is None:
-            if self.method in _OF_WHOLE_VIDEO:
-                return uniform_view_indices(num_frames, num_clips=num_clips, clip_frames=clip_frames)
+            if self.is_of_whole_video:
+                views = uniform_view_indices if self.method == "uniform" else stretch_view_indices
+                return views(num_frames, num_clips=num_clips, clip_frames=clip_frames)
             return multi_view_indices(
                 num_frames,
                 num_clips=num_clips,
@@ -301,6 +322,11 @@ class ClipSampling:
             return dense_indices(num_frames, clip_frames=clip_frames, stride=stride, generator=generator)[None]
         v1 = v1_finetune_indices if self.method == "v1_finetune" else v1_pretrain_indices
         return v1(num_frames, clip_frames=clip_frames, stride=int(stride), generator=generator)[None]
+
+
+def _middles(start: Any, length: float, segments: int) -> NDArray:
+    """Return the middle of each of the equal segments of a stretch."""
+    return start + (np.arange(segments) + 0.5) * (length / segments)
 
 
 def _within(positions: NDArray, num_frames: int) -> Indices:

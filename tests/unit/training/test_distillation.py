@@ -11,12 +11,14 @@ from videomae.data.dataset import VideoDataset
 from videomae.data.manifest import Sample, read_manifest
 from videomae.models.masking import moving_tubelets
 from videomae.models.student import Student
-from videomae.models.teacher import Teacher
+from videomae.models.teacher import LUMA, Teacher
 from videomae.models.videomae import VideoMAEForVideoClassification
 from videomae.training.checkpoint import list_steps
 from videomae.training.distillation import Distillation, fold
 from videomae.training.metrics_log import read_metrics
-from videomae.video.augment import AffineCrop, eval_views, seeded
+from videomae.video.augment import AffineCrop, distill_augmentation, seeded, squeezed_view
+from videomae.video.augment_settings import DistillAugmentation
+from videomae.video.checkpoint_processor import make_processor
 from videomae.video.sampling import ClipSampling
 from videomae.video.synthetic import write_motion_videos
 
@@ -69,7 +71,7 @@ def test_the_model_is_an_ordinary_directory_that_transformers_loads(data, tmp_pa
     transformers = pytest.importorskip("transformers")
     theirs = transformers.VideoMAEForVideoClassification.from_pretrained(result.model).eval()
     ours = VideoMAEForVideoClassification.from_pretrained(result.model).eval()
-    assert ours.config.clip_sampling == "uniform"
+    assert ours.config.clip_sampling == "whole"
     assert ours.config.num_channels == 3
     clips = torch.randn(2, ours.config.num_frames, 3, *ours.config.frame_size)
     with torch.no_grad():
@@ -178,18 +180,26 @@ def test_a_whole_stretch_of_a_video_is_what_is_tested():
     tested = sampling(50, video_fps=25, clip_frames=16)
     drawn = sampling(50, video_fps=25, clip_frames=16, generator=Longest())
     np.testing.assert_array_equal(drawn, tested)
-    assert sampling.config_fields()["clip_sampling"] == "uniform"
+    assert sampling.config_fields()["clip_sampling"] == "whole"
+    views = sampling(200, video_fps=25, clip_frames=4, num_clips=3)
+    assert views.tolist() == [[21, 63, 106, 148], [36, 78, 121, 163], [51, 93, 136, 178]]  # 170 frames each
     for seed in range(20):
         steps = np.diff(sampling(400, video_fps=25, generator=np.random.default_rng(seed))[0])
         assert steps.max() - steps.min() <= 1  # an even pace
         assert 0.69 * 400 < steps.sum() * 16 / 15 < 402
 
 
-@pytest.mark.parametrize("size", [(16, 16), (16, 24), (24, 16)])
-def test_a_crop_without_variation_is_that_of_the_test(size):
-    clip = torch.randint(256, (3, 2, *size), dtype=torch.uint8)
-    crop = AffineCrop(16, zoom=0, stretch=0, turn=0, shift=0)
-    assert torch.equal(crop(clip), eval_views(clip, short_side=16, image_size=16, num_crops=1)[0])
+@pytest.mark.parametrize("size", [(18, 18), (40, 60), (60, 40)])
+def test_a_clip_without_variation_is_that_of_the_test_and_of_the_processor_that_is_saved(size):
+    clip = torch.randint(256, (3, 3, *size), dtype=torch.uint8)
+    tested = squeezed_view(clip, side=18, image_size=16)[0]
+    none = DistillAugmentation(zoom=0, stretch=0, turn=0, shift=0, contrast=0, flip=0)
+    learnt = distill_augmentation(none, side=18, image_size=16)(clip)
+    luma = torch.tensor(LUMA)[:, None, None]
+    assert ((tested * luma).sum(1, keepdim=True) - learnt).abs().max() < 1.5  # grey is rounded down, and before
+    processor = make_processor(CONFIG, ((0.0,) * 3, (1 / 255,) * 3), squeezed=18)
+    used = processor(list(clip), return_tensors="pt").pixel_values[0]
+    assert (used - tested).abs().max() <= 0.51  # as the processor does not round
 
 
 def test_crops_vary_with_the_seed_only_and_alike_in_all_frames():
@@ -209,12 +219,12 @@ def test_a_cache_keeps_whole_videos_small_and_grey_and_leaves_bad_ones_to_the_re
     samples = list(read_manifest(data))[:2]
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     bad = Sample(path="bad.mp4", file=str(tmp_path / "bad.mp4"), label=0)
-    cache = FrameCache([*samples, bad], short_side=8, max_frames=6)
+    cache = FrameCache([*samples, bad], side=8, max_frames=6)
     assert cache[0].shape == (6, 8, 8)
     assert cache[2] is None
     assert cache.nbytes == 2 * 6 * 64
-    assert FrameCache(samples, short_side=8, max_bytes=1)[1] is None
-    whole = FrameCache(samples, short_side=16, max_frames=99)
+    assert FrameCache(samples, side=8, max_bytes=1)[1] is None
+    whole = FrameCache(samples, side=16, max_frames=99)
     arguments = {"sampling": ClipSampling("whole"), "training": True, "clip_frames": 4}
     kept, read = VideoDataset(samples, cache=whole, **arguments)[1], VideoDataset(samples, **arguments)[1]
     luma = (read["pixel_values"].float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=2)
