@@ -1,6 +1,6 @@
 """Small videos kept in memory, for training that sees each of them many times."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class FrameCache:
                 video = _read(sample, side=side, max_frames=max_frames, backend=backend)
             self._videos.append(video)
             self.nbytes += 0 if video is None else video.nbytes
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8] | None]:
+        return iter(self._videos)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8] | None:
         return self._videos[index]

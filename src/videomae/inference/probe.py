@@ -12,7 +12,7 @@ from videomae.data.manifest import read_manifest
 from videomae.errors import DataError
 from videomae.inference.feature_store import read_features, read_unreadable, require_pyarrow
 from videomae.inference.metrics import accuracy_interval
-from videomae.models.probes import predict_knn, predict_linear, require_sklearn
+from videomae.models.probes import predict_knn, predict_linear
 
 FOLDS = 5
 NAMED = 5  # unreadable videos, in an error
@@ -82,10 +82,9 @@ def probe(
 
     Raises:
         DataError: if labels or features are missing, or if videos could not be read and ``on_bad`` is "stop".
-        MissingPackageError: if scikit-learn or pyarrow is not installed.
+        MissingPackageError: if pyarrow is not installed.
         ValueError: if a number is out of its range.
     """
-    require_sklearn()
     require_pyarrow()
     if k < 1 or c <= 0:
         raise ValueError(f"k must be at least 1 and c above 0, got {k} and {c}.")

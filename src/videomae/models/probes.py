@@ -4,13 +4,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from videomae.packages import require
-
-
-def require_sklearn() -> None:
-    """Raise a MissingPackageError that says what to install where scikit-learn is missing."""
-    require("sklearn", extra="features", purpose="probes need scikit-learn")
-
 
 def predict_knn(train: NDArray[Any], targets: NDArray[Any], test: NDArray[Any], *, k: int) -> NDArray[Any]:
     """Return the class that the k nearest of ``train`` (N, D) vote for, for each row of ``test`` (M, D)."""

@@ -64,6 +64,20 @@ class Allocation(NamedTuple):
     left: float
     is_enough: bool
 
+    def seconds(self, settings: TrainSettings, videos: int) -> dict[str, float]:
+        """Return what the steps of each stage may take, what is left among it, where the budget says how many."""
+        stages = {
+            "pretrain": (self.pretrain, self.clip.pretrain, settings.pretrain_epochs),
+            "finetune": (self.finetune, self.clip.finetune, settings.finetune_epochs),
+        }
+        free = {
+            name: epochs * videos * seconds
+            for name, (epochs, seconds, given) in stages.items()
+            if given is None and epochs > FEWEST_EPOCHS
+        }
+        total = sum(free.values())
+        return {name: part * (1 + max(self.left, 0) / total) for name, part in free.items()}
+
 
 class Flops(NamedTuple):
     """FLOPs that one clip takes in each stage, and in a test."""
@@ -92,7 +106,7 @@ class BudgetPlanner:
     ) -> None:
         self.settings, self.budget = settings, budget
         self.videos, self.num_tested = manifest.split("train"), len(manifest.split("test"))
-        self.uses_pretraining = settings.pretrain and settings.init is None and settings.pretrain_epochs != 0
+        self.uses_pretraining = settings.uses_pretraining
         learnt = {sample.file.resolve() for sample in manifest if sample.split in ("train", "val")}
         facts = {Path(fact.file).resolve(): fact for fact in report.readable}
         self.frames_to_copy = sum(facts[file].num_frames for file in learnt if file in facts)

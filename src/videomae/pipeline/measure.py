@@ -173,6 +173,21 @@ def reading_seconds(videos: Manifest, settings: FinetuneSettings, config: VideoM
     return sum(times) / len(times) / max(settings.loader.workers(1), 1)
 
 
+def whole_video_seconds(videos: Manifest, *, side: int) -> float:
+    """Return the seconds that it takes to read some frames of a whole video, on average of some.
+
+    Args:
+        videos: of which some are read.
+        side: that their frames are shrunk to, pixels.
+    """
+    from videomae.data.cache import FrameCache
+
+    some = [videos.samples[i] for i in spread(range(len(videos)), READ_VIDEOS)]
+    began = time.perf_counter()
+    FrameCache(some, side=side)
+    return (time.perf_counter() - began) / len(some)
+
+
 def small_copies(videos: Manifest, side: int, folder: Path) -> tuple[float, Manifest] | None:
     """Return the seconds that it takes to copy a frame, in one process, and copies of some stretches to read from.
 

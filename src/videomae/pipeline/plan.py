@@ -7,7 +7,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from videomae.config import VideoMAEConfig
 from videomae.data.audit.check import CheckReport
@@ -15,69 +15,16 @@ from videomae.data.manifest import Manifest
 from videomae.errors import DataError
 from videomae.pipeline import measure
 from videomae.pipeline.budget import FEWEST_EPOCHS, FINETUNE_EPOCHS, Allocation, BudgetPlanner, pretraining_needed
-from videomae.pipeline.recipes import BATCH, Recipes, finetuning_rate, recipes_of
+from videomae.pipeline.decisions import Choice, TrainPlan
+from videomae.pipeline.recipes import Recipes, finetuning_rate, recipes_of
 from videomae.pipeline.settings import SIZE_OPTIONS, TrainSettings
 from videomae.pipeline.sizes import Size, candidate_sizes
+from videomae.pipeline.small_data import plan_distillation, why_to_distill
 from videomae.pipeline.split import split_reason
 from videomae.video.sampling import ClipSampling
 
 STEPS_AN_EPOCH = 4  # at least
 STORED_SAMPLING = {"clip_sampling", "clip_stride", "clip_fps"}  # in config.json, where they are not the usual
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One thing that was decided, and why."""
-
-    what: str
-    value: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainPlan:
-    """What a run will do; stored with it, so that one that was stopped goes on as it was planned.
-
-    Attributes:
-        model: fields of `ModelSettings`; none for a given checkpoint.
-        clips: which frames make a clip; the recipes add their jitter.
-        pretrain_epochs: 0 for none.
-        finetune_epochs: passes with labels.
-        choices: each with its reason.
-        batch_size: videos per optimiser step of fine-tuning.
-        pretrain_batch_size: the same of pre-training; None takes that of fine-tuning.
-        per_device_batch: those that fit into memory at once.
-        learning_rate: of fine-tuning a given checkpoint; None takes that of the preset.
-        layer_decay: of fine-tuning a given checkpoint; None takes the recipe's.
-        mean: of the videos' own pixels, per channel, from 0 to 1; None takes the checkpoint's, or ImageNet's.
-        std: their standard deviation.
-        copy_side: shorter side of the small copies that are made of the training videos first; None makes none.
-    """
-
-    model: dict[str, Any]
-    clips: ClipSampling
-    pretrain_epochs: int
-    finetune_epochs: int
-    choices: tuple[Choice, ...]
-    batch_size: int = BATCH
-    pretrain_batch_size: int | None = None
-    per_device_batch: int | None = None
-    learning_rate: float | None = None
-    layer_decay: float | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    copy_side: int | None = None
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "TrainPlan":
-        """Return a plan as ``dataclasses.asdict`` and JSON left it, also one of a version without ``clips``."""
-        fields = dict(fields)
-        if "clips" not in fields:
-            frames = {"method": fields.pop("sampling", "dense"), "fps": fields.pop("fps", None)}
-            fields["clips"] = frames | {"stride": fields.pop("stride")}
-        fields["clips"] = ClipSampling(**fields["clips"])
-        fields |= {name: tuple(fields[name]) for name in ("mean", "std") if fields.get(name) is not None}
-        return cls(**fields | {"choices": tuple(Choice(**choice) for choice in fields["choices"])})
 
 
 class Candidate(NamedTuple):
@@ -108,16 +55,20 @@ def make_plan(settings: TrainSettings, manifest: Manifest, report: CheckReport, 
         budget: seconds.
     """
     s, videos = settings, manifest.split("train")
+    lengths = frame_counts(videos, report)
     counts = ", ".join(f"{len(manifest.split(name))} {name}" for name in manifest.splits)
+    split = Choice("videos", counts, split_reason(report))
+    if (reason := why_to_distill(s, len(videos), lengths)) is not None:
+        return plan_distillation(s, manifest, budget, split, reason)
     with tempfile.TemporaryDirectory() as folder:
         planner = BudgetPlanner(s, manifest, report, budget, Path(folder))
         chosen, model_choice = _choose_model(s, planner)
     allocation = chosen.allocation
-    clips, clips_choice = _choose_clips(s, chosen, frame_counts(videos, report))
+    clips, clips_choice = _choose_clips(s, chosen, lengths)
     batch, pretrain_batch, batch_choice = _choose_batch(s, chosen.recipes, len(videos))
     at_once = measure.fitting_batch(chosen.config, batch, s.device)
     choices = [
-        Choice("videos", counts, split_reason(report)),
+        split,
         model_choice,
         *_explain_speed(allocation),
         clips_choice,
@@ -149,6 +100,7 @@ def make_plan(settings: TrainSettings, manifest: Manifest, report: CheckReport, 
         mean=mean,
         std=std,
         copy_side=allocation.copy_side,
+        seconds=allocation.seconds(s, len(videos)),
     )
 
 
@@ -254,7 +206,7 @@ def _explain_epochs(settings: TrainSettings, allocation: Allocation, videos: int
     s, finetune, pretrain = settings, allocation.finetune, allocation.pretrain
     if s.pretrain_epochs is not None:
         yield Choice("epochs of pretrain", str(pretrain), "given")
-    elif s.pretrain and s.init is None:
+    elif s.uses_pretraining:
         if not pretrain:
             needed = pretraining_needed(videos)
             why = f"what fine-tuning leaves is enough for {allocation.affordable}; fewer than {needed} do not help"

@@ -9,7 +9,8 @@ import numpy as np
 from videomae.data.audit.check import CheckReport
 from videomae.data.manifest import Manifest
 from videomae.inference.metrics import Evaluation
-from videomae.pipeline.plan import TrainPlan
+from videomae.pipeline.comparison import Comparison
+from videomae.pipeline.decisions import TrainPlan
 from videomae.pipeline.settings import TrainSettings, command_of
 from videomae.settings import from_recipe
 from videomae.training.metrics_log import read_metrics
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 REPORT_NAME = "report.html"
 RECONSTRUCTIONS = 3
-TRAINED = ("pretrain", "finetune")
+TRAINED = ("pretrain", "finetune", "distill/teacher", "distill")  # folders of the run directory
 
 
 def report_run(
@@ -32,6 +33,7 @@ def report_run(
     check: CheckReport,
     test: Manifest,
     evaluation: Evaluation,
+    comparison: Comparison,
     seconds: Mapping[str, float],
 ) -> Path:
     """Write report.html into the run directory, and return it.
@@ -42,6 +44,7 @@ def report_run(
         check: what is wrong with the data.
         test: the videos of the evaluation.
         evaluation: of the model.
+        comparison: what to see that beside.
         seconds: by stage, over all parts of the run.
     """
     from videomae.plots.train_report import write_report
@@ -54,6 +57,9 @@ def report_run(
         choices=[(choice.what, choice.value, choice.reason) for choice in plan.choices],
         findings=check.findings,
         evaluation=evaluation,
+        training_top1=comparison.training_top1,
+        baselines=comparison.baselines,
+        verdict=comparison.verdict(evaluation.top1),
         test=test,
         metrics={stage: read_metrics(settings.out / stage) for stage in TRAINED},
         reconstructions=reconstruct_some(settings.out / "pretrain", test),

@@ -1,17 +1,17 @@
 """From a folder of labelled videos to a trained, measured model and a report.
 
-The stages: check, split, plan, make small copies, pre-train, fine-tune, evaluate, report. The plan may leave out the
-copies and pre-training.
+The stages: check, split, plan, then distil; or make small copies, pre-train, fine-tune; at last evaluate, compare,
+report. The plan may leave out the copies and pre-training.
 
-The run directory ends up with manifest.csv, check/, copies/, pretrain/, finetune/, evaluation/, model/, result.json and
-report.html. The same command goes on where a run was stopped.
+The run directory ends up with manifest.csv, check/, distill/ (or copies/, pretrain/, finetune/), evaluation/, model/,
+result.json and report.html. The same command goes on where a run was stopped.
 """
 
 import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from videomae.console import output
 from videomae.console import say as say_lines
@@ -20,9 +20,11 @@ from videomae.data.manifest import Manifest, read_manifest
 from videomae.files import atomic_write, write_json
 from videomae.inference.metrics import Evaluation
 from videomae.options import parse_duration
-from videomae.pipeline.budget import VIEWS, copying_processes
+from videomae.pipeline.budget import copying_processes
+from videomae.pipeline.comparison import Comparison, compare, measure_model
 from videomae.pipeline.copies import copy_videos
-from videomae.pipeline.plan import TrainPlan, make_plan
+from videomae.pipeline.decisions import TrainPlan
+from videomae.pipeline.plan import make_plan
 from videomae.pipeline.report import report_run
 from videomae.pipeline.run_directory import (
     Stopwatch,
@@ -32,15 +34,16 @@ from videomae.pipeline.run_directory import (
     refuse_other_videos,
 )
 from videomae.pipeline.settings import TrainSettings
+from videomae.pipeline.small_data import distillation_settings
 from videomae.pipeline.split import split_for_training
 from videomae.pipeline.stages import stage_settings
 from videomae.plots.check_report import write_check_report
+from videomae.training.distillation import distill
 from videomae.training.finetuning import finetune
 from videomae.training.pretraining import pretrain
-from videomae.training.settings import LoaderSettings
 
 MANIFEST_NAME = "manifest.csv"
-Result = TypeVar("Result")
+Timed = Callable[[str, Callable[[], Any]], Any]  # runs the work of a stage by that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,7 @@ class TrainResult:
         model: directory that ``predict`` and transformers load; None if the run was interrupted.
         report: the page.
         evaluation: on the test split; None if the run was interrupted.
+        comparison: with what the model makes of its training videos, and with simple means; likewise.
         plan: what was decided.
         seconds: by stage, over all parts of the run.
     """
@@ -58,6 +62,7 @@ class TrainResult:
     model: Path | None
     report: Path | None
     evaluation: Evaluation | None
+    comparison: Comparison | None
     plan: TrainPlan
     seconds: dict[str, float]
 
@@ -95,7 +100,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     open_run_directory(s)
     watch = Stopwatch(s.out)
 
-    def timed(stage: str, work: Callable[[], Result]) -> Result:
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
         say(f"{stage} ...")
         with watch.time(stage):
             return work()
@@ -116,31 +121,41 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     learnt_from, side, workers = listed, plan.copy_side, copying_processes(s.num_workers)
     if side is not None:
         learnt_from = timed("copy", lambda: copy_videos(manifest, s.out, side=side, workers=workers, say=say))
-    first, second = stage_settings(s, plan, learnt_from)
-    interrupted = TrainResult(None, None, None, plan, watch.seconds)
-    if first is not None and timed("pretrain", lambda: pretrain(first)).interrupted:
-        return interrupted
-    finetuned = timed("finetune", lambda: finetune(second)).model
-    if finetuned is None:
-        return interrupted
+    trained = _learn(s, plan, learnt_from, timed)
+    if trained is None:
+        return TrainResult(None, None, None, None, plan, watch.seconds)
     model, test = s.out / "model", manifest.split("test")
-    shutil.copytree(finetuned, model, dirs_exist_ok=True, copy_function=_copy_whole)
+    shutil.copytree(trained, model, dirs_exist_ok=True, copy_function=_copy_whole)
     evaluation = timed("evaluate", lambda: _evaluate(s, model, test))
-    page = timed("report", lambda: report_run(s, plan, report, test, evaluation, watch.seconds))
-    return TrainResult(model, page, evaluation, plan, watch.seconds)
+    comparison = timed("compare", lambda: compare(s, model, manifest))
+    write_json(s.out / "result.json", evaluation.to_dict() | {"comparison": dataclasses.asdict(comparison)})
+    page = timed("report", lambda: report_run(s, plan, report, test, evaluation, comparison, watch.seconds))
+    return TrainResult(model, page, evaluation, comparison, plan, watch.seconds)
+
+
+def _learn(settings: TrainSettings, plan: TrainPlan, manifest: Path, timed: Timed) -> Path | None:
+    """Train as planned, and return the model; None if SIGTERM ended it early."""
+    if plan.distill_epochs:
+        distilled = distillation_settings(settings, plan, manifest)
+        return timed("distill", lambda: distill(distilled)).model
+    first, second = stage_settings(settings, plan, manifest)
+    if first is not None and timed("pretrain", lambda: pretrain(first)).interrupted:
+        return None
+    return timed("finetune", lambda: finetune(second)).model
 
 
 def show_end(result: TrainResult) -> int:
     """Show how a run ended, and return the exit code of its command."""
     from videomae.training.loop import EXIT_PREEMPTED
 
-    if result.evaluation is None:
+    if result.evaluation is None or result.comparison is None:
         say_lines(["stopped by SIGTERM; the same command goes on from there"])
         return EXIT_PREEMPTED
-    evaluation, (low, high) = result.evaluation, result.evaluation.interval
+    evaluation, comparison, (low, high) = result.evaluation, result.comparison, result.evaluation.interval
     output().print(
         f"{evaluation.top1:.1%} of {evaluation.num_videos} test videos are right (95 % interval {low:.1%} to "
         f"{high:.1%}, chance {1 / len(evaluation.classes):.1%}), after {sum(result.seconds.values()):.0f} s.\n"
+        f"{comparison.describe()}\n"
         f"report: {result.report}\nmodel:  {result.model}",
         markup=False,
     )
@@ -149,24 +164,11 @@ def show_end(result: TrainResult) -> int:
 
 def _evaluate(settings: TrainSettings, model: Path, test: Manifest) -> Evaluation:
     """Measure the model, and write the figures."""
-    from videomae.inference.classifier import VideoClassifier
-    from videomae.inference.evaluate import evaluate
-    from videomae.inference.protocols import Protocol
     from videomae.plots.evaluation import write_evaluation
 
-    classifier = VideoClassifier.from_pretrained(model, device="cpu" if settings.device == "cpu" else None)
-    evaluation = evaluate(
-        classifier,
-        test,
-        protocol=Protocol.of_model(classifier.config, views=f"{VIEWS}x1"),
-        batch_size=24,
-        num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
-        on_bad="wrong",
-        allow_missing_classes=True,
-    )
+    evaluation = measure_model(settings, model, test)
     evaluation.about.update(model=str(model), data=str(settings.out / MANIFEST_NAME), split="test")
     write_evaluation(evaluation, settings.out / "evaluation")
-    write_json(settings.out / "result.json", evaluation.to_dict())
     return evaluation
 
 

@@ -11,14 +11,14 @@ from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import read_json
-from videomae.pipeline.plan import TrainPlan
+from videomae.pipeline.decisions import TrainPlan
 from videomae.pipeline.settings import TrainSettings
 from videomae.settings import flatten, with_required
 from videomae.training.metrics_log import METRICS_NAME
 from videomae.training.run_directory import digest
 
 PLAN_NAME, SECONDS_NAME = "plan.json", "seconds.json"
-STAGES = ("check", "plan", "copy", "pretrain", "finetune", "evaluate", "report")
+STAGES = ("check", "plan", "copy", "pretrain", "finetune", "distill", "evaluate", "compare", "report")
 FREE_ON_RESUME = ("out", "json", "num_workers", "device")
 BEFORE = {name: f"data.{name}" for name in ("format", "videos", "fold")} | {"data": "data.path"}  # names in old plans
 

@@ -33,9 +33,11 @@ class TrainSettings:
     init: str | None = None
     """Start from a checkpoint (directory, file or id on the Hub) in place of pre-training."""
 
-    pretrain: bool = True
-    """Pre-train on the training videos before fine-tuning, where the budget is enough for it to help; not with
-    --init."""
+    method: Literal["auto", "distill", "pretrain", "finetune"] = "auto"
+    """How to begin without --init: distill learns from random weights, with a small convolutional teacher that learns
+    the videos first; pretrain learns without labels first, where the budget is enough for it to help; finetune begins
+    with random weights. auto distils where videos are few and short and nothing is asked for of size or epochs, else
+    it pre-trains."""
 
     preset: Literal["nano", "tiny", "small", "base"] | None = None
     """Size of the model; None chooses."""
@@ -75,6 +77,17 @@ class TrainSettings:
     json: Flag = False
     """Print the result as one JSON object."""
 
+    @property
+    def uses_pretraining(self) -> bool:
+        """Whether pre-training is a possible first stage."""
+        return self.init is None and self.method in ("auto", "pretrain") and self.pretrain_epochs != 0
+
+    @property
+    def asks_for_stages(self) -> bool:
+        """Whether something is asked for that pre-training and fine-tuning have, and distillation has not."""
+        names = (*SIZE_OPTIONS, "stride", "pretrain_epochs", "finetune_epochs")
+        return any(getattr(self, name) is not None for name in names)
+
     def check(self) -> None:
         """Raise a ValueError for numbers that make no sense, options that go nowhere, and for several processes."""
         for name, smallest in SMALLEST.items():
@@ -95,8 +108,17 @@ class TrainSettings:
         folder = self.data.path
         if folder.is_dir() and not is_list and self.out.absolute().is_relative_to(folder.absolute()):
             raise ValueError(f"--out {self.out} lies in {folder}, and would be taken for data: name a folder outside.")
-        if self.pretrain_epochs and (self.init is not None or not self.pretrain):
-            raise ValueError("--pretrain-epochs goes with neither --init nor --no-pretrain: leave out one of them.")
+        if self.pretrain_epochs and (self.init is not None or self.method in ("distill", "finetune")):
+            raise ValueError(
+                "--pretrain-epochs goes with neither --init nor --method distill or finetune: leave out one of them."
+            )
+        if self.method != "auto" and self.init is not None:
+            raise ValueError(f"--init {self.init} is fine-tuned: leave out --method {self.method}.")
+        if self.method == "distill" and self.asks_for_stages:
+            raise ValueError(
+                "--method distill has a model, clips and a course of its own: leave out sizes, --stride and epochs, "
+                "or use `videomae distill`."
+            )
         if world_size() > 1:
             raise ValueError(
                 f"`videomae train` plans for one process, and was started in {world_size()}: start it without "

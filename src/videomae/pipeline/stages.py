@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from videomae.data.manifest import read_manifest
 from videomae.pipeline.budget import pretraining_needed
-from videomae.pipeline.plan import TrainPlan
+from videomae.pipeline.decisions import TrainPlan
 from videomae.pipeline.recipes import BATCH, Recipes, recipes_of
 from videomae.pipeline.settings import TrainSettings
 from videomae.pipeline.sizes import divisors
@@ -91,6 +91,7 @@ def _fitted(
         lr = recipe.optim.lr * (batch / recipe.run.batch_size) ** 0.5
     at_once = max(part for part in divisors(batch) if part <= (plan.per_device_batch or batch))
     jitter = recipe.clips.jitter if plan.clips.method == "dense" else 0.0
+    seconds = plan.seconds.get(recipe.TASK)
     return dataclasses.replace(
         recipe,
         clips=dataclasses.replace(plan.clips, jitter=jitter),
@@ -101,6 +102,7 @@ def _fitted(
             recipe.run,
             epochs=epochs,
             steps=None,
+            budget=None if seconds is None else f"{max(seconds, 1):.1f}s",
             batch_size=batch,
             per_device_batch=at_once,
             seed=s.seed,

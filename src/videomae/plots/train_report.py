@@ -30,6 +30,9 @@ def write_report(
     choices: Sequence[tuple[str, str, str]],
     findings: Sequence[Finding],
     evaluation: Evaluation,
+    training_top1: float,
+    baselines: Sequence[tuple[str, float]],
+    verdict: str,
     test: Manifest,
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
     reconstructions: Sequence[tuple[str, Reconstruction]],
@@ -45,6 +48,9 @@ def write_report(
         choices: what was decided: what, which value, and why.
         findings: faults of the data.
         evaluation: on the test videos.
+        training_top1: fraction, 0-1, of training videos that are right.
+        baselines: simple means on the same split: name, and fraction of test videos that are right.
+        verdict: what that means.
         test: these videos.
         metrics: the lines of metrics.jsonl by stage.
         reconstructions: of test clips by the pre-trained model, each with a title.
@@ -66,6 +72,9 @@ def write_report(
         choices=choices,
         findings=[finding for finding in findings if finding.severity != "note"],
         evaluation=evaluation,
+        training_top1=training_top1,
+        baselines=sorted(baselines, key=lambda baseline: -baseline[1]),
+        verdict=verdict,
         chance=1 / len(evaluation.classes),
         curves=[(stage, figure_uri(draw_curves(lines, title=stage))) for stage, lines in metrics.items() if lines],
         confusion=figure_uri(plot_confusion(evaluation.confusion, evaluation.classes)),

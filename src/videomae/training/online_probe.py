@@ -40,11 +40,9 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
     """Return the labelled videos to train a probe on and to test it on, by split; None where there is to be none.
 
     Raises:
-        DataError: if a split or a label is missing, if there is but one class to tell, or without scikit-learn.
+        DataError: if a split or a label is missing, or if there is but one class to tell.
         ValueError: for a number that makes no sense.
     """
-    from videomae.models.probes import require_sklearn
-
     s = settings
     for name in ("every", "k"):
         if getattr(s, name) < 1:
@@ -53,7 +51,6 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
         raise ValueError(f"probe.c must be above 0, got {s.c}.")
     if s.data is None:
         return None
-    require_sklearn()
     manifest = read_manifest(s.data)
     splits = {name: manifest.split(name) for name in ("train", "test")}
     unlabelled = [sample.path for split in splits.values() for sample in split if sample.label is None]

@@ -18,7 +18,9 @@ def test_the_batch_fits_the_videos(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "training_speed", lambda config, cost, device: 1e9)
     few = write_classes(tmp_path / "few", classes=3, per_class=12)
     report = check(few)
-    plan = make_plan(TrainSettings(DataSettings(few), tmp_path), split_for_training(report, seed=0), report, 10)
+    plan = make_plan(
+        TrainSettings(DataSettings(few), tmp_path, method="pretrain"), split_for_training(report, seed=0), report, 10
+    )
     assert plan.batch_size == 25 // 4
 
 
@@ -43,7 +45,9 @@ def test_a_larger_budget_buys_a_larger_model(videos, tmp_path, monkeypatch):
     manifest = split_for_training(report, seed=0)
     sizes = []
     for budget in (0.1, 1e7):
-        plan = make_plan(TrainSettings(DataSettings(videos), tmp_path, batch_size=8), manifest, report, budget)
+        plan = make_plan(
+            TrainSettings(DataSettings(videos), tmp_path, batch_size=8, method="pretrain"), manifest, report, budget
+        )
         sizes.append((plan.model["preset"], plan.model["image_size"]))
     assert sizes == [("nano", 48), ("base", 224)]
 
@@ -67,7 +71,7 @@ def test_slow_decoding_leaves_fewer_epochs(videos, tmp_path, monkeypatch):
 
 def test_a_gpu_trains_while_videos_are_decoded(quick_plan, monkeypatch):
     monkeypatch.setattr(measure, "reading_seconds", lambda *given: 0.5)
-    options = {"preset": "nano", "speed": 1e8, "finetune_epochs": 1, "pretrain": False}
+    options = {"preset": "nano", "speed": 1e8, "finetune_epochs": 1, "method": "finetune"}
     told = []
     for beside in (False, True):
         monkeypatch.setattr(measure, "decodes_beside", lambda device, workers, beside=beside: beside)
@@ -100,13 +104,13 @@ def test_small_copies_are_made_where_they_save_time(quick_plan, monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        {"method": "pretrain"},
         {"finetune_epochs": 300},
-        {"finetune_epochs": 300, "pretrain": False},
+        {"finetune_epochs": 300, "method": "finetune"},
         {"pretrain_epochs": 300},
         {"pretrain_epochs": 3, "finetune_epochs": 3},
         {"preset": "nano"},
-        {"preset": "tiny", "pretrain": False},
+        {"preset": "tiny", "method": "finetune"},
         {"patch_size": 16},
         {"num_frames": 10},
         {"image_size": 112},
@@ -133,7 +137,7 @@ def test_what_is_planned_fits_the_budget_or_says_otherwise(quick_plan, monkeypat
 
 
 def test_given_epochs_are_taken_from_the_budget(quick_plan):
-    alone, _ = quick_plan(budget=100, preset="nano", speed=1e11, pretrain=False)
+    alone, _ = quick_plan(budget=100, preset="nano", speed=1e11, method="finetune")
     beside, _ = quick_plan(budget=100, preset="nano", speed=1e11, pretrain_epochs=400)
     assert beside.finetune_epochs < alone.finetune_epochs == 200
 

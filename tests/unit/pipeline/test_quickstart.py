@@ -52,7 +52,7 @@ def test_the_same_command_goes_on_with_a_run_that_was_stopped(tmp_path, monkeypa
 
     def stopped(settings, say):
         asked.append(settings)
-        return TrainResult(None, None, None, TrainPlan({}, ClipSampling(stride=1), 1, 1, ()), {})
+        return TrainResult(None, None, None, None, TrainPlan({}, ClipSampling(stride=1), 1, 1, ()), {})
 
     monkeypatch.setattr("videomae.pipeline.quickstart.train", stopped)
     settings = QuickstartSettings(out=tmp_path / "q", videos_per_class=1)

@@ -15,7 +15,7 @@ def test_what_would_be_ignored_is_refused(settings, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="leave out --preset, --image-size"):
         train(dataclasses.replace(own, init="somewhere"))
     with pytest.raises(ValueError, match="--pretrain-epochs goes with neither"):
-        train(dataclasses.replace(own, pretrain=False))
+        train(dataclasses.replace(own, method="finetune"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="without torchrun"):
         train(own)
@@ -63,6 +63,8 @@ def test_a_budget_without_sense_is_refused(text):
 
 
 def test_the_command_names_what_was_asked_for(tmp_path):
-    command = command_of(TrainSettings(DataSettings(tmp_path / "a b"), tmp_path / "run", budget="8h", pretrain=False))
+    command = command_of(
+        TrainSettings(DataSettings(tmp_path / "a b"), tmp_path / "run", budget="8h", method="finetune")
+    )
     assert "'" in command
-    assert command.endswith("--budget 8h --no-pretrain")
+    assert command.endswith("--budget 8h --method finetune")

@@ -89,7 +89,6 @@ def test_it_goes_on_from_a_checkpoint_with_its_statistics(data, trained, tmp_pat
 
 
 def test_a_probe_tells_of_the_features_and_leaves_the_training_alone(data, tmp_path):
-    pytest.importorskip("sklearn")
     rows = [
         f"{sample.file},{sample.label},{'train' if sample.split == 'train' else 'test'}"
         for sample in read_manifest(data)
@@ -132,7 +131,6 @@ def test_a_probe_without_sense_is_refused_before_training(data, tmp_path, option
 
 
 def test_a_probe_needs_labels_of_two_classes(data, tmp_path):
-    pytest.importorskip("sklearn")
     one = probe_list(data, tmp_path, label=lambda sample, classes: "same")
     with pytest.raises(DataError, match="are all of one class, a probe tells at least 2 apart"):
         run("pretrain", data, tmp_path / "run", "--probe.data", str(one))
@@ -145,7 +143,6 @@ def test_a_probe_needs_labels_of_two_classes(data, tmp_path):
 
 def test_a_test_video_that_cannot_be_read_counts_as_wrong(data, tmp_path, monkeypatch, capsys):
     """5 of 6 can be read, and a classifier that knew all of them would have 5/6."""
-    pytest.importorskip("sklearn")
     labels = probe_list(data, tmp_path, broken=(17,))
     right = [sample.label for sample in read_manifest(labels).split("test")][:5]
     for name in ("predict_knn", "predict_linear"):
@@ -158,7 +155,6 @@ def test_a_test_video_that_cannot_be_read_counts_as_wrong(data, tmp_path, monkey
 
 
 def test_the_end_says_which_score_and_which_model(data, tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
     labels = probe_list(data, tmp_path)
     scores = iter([1.0, 0.5])
     monkeypatch.setattr(

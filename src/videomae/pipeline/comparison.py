@@ -1,0 +1,81 @@
+"""Whether learning paid: the model beside simple means, and on its training videos beside new ones."""
+
+import dataclasses
+from pathlib import Path
+
+from videomae.data.audit.check import spread
+from videomae.data.manifest import Manifest
+from videomae.inference.baselines import Baseline, measure_baselines
+from videomae.inference.metrics import Evaluation
+from videomae.pipeline.budget import VIEWS
+from videomae.pipeline.settings import TrainSettings
+from videomae.training.settings import LoaderSettings
+
+TRAINING_VIDEOS = 200  # that the model is measured on, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What to see a result beside.
+
+    Attributes:
+        training_top1: fraction, 0-1, that the model gets right of some of the videos that it learnt from.
+        baselines: simple means on the same split.
+    """
+
+    training_top1: float
+    baselines: list[Baseline]
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        simple = ", ".join(f"{found.name} {found.top1:.1%}" for found in self.baselines)
+        return f"of its training videos {self.training_top1:.1%} are right; without learning from motion: {simple}"
+
+    def verdict(self, top1: float) -> str:
+        """Say in words what the figures mean for a model that gets ``top1`` of the test videos right."""
+        best = max(self.baselines, key=lambda found: found.top1)
+        if top1 <= best.top1:
+            return (
+                f"Learning did not pay: {best.name} does as well. Give it more time (--budget), more videos, or a "
+                "trained start (--init)."
+            )
+        if self.training_top1 - top1 > 0.2:
+            return (
+                "The model knows its training videos far better than new ones: part of it is learnt by heart. More "
+                "videos help more than more time."
+            )
+        return "The model does on new videos about what it does on those that it learnt from."
+
+
+def compare(settings: TrainSettings, model: Path, manifest: Manifest) -> Comparison:
+    """Measure the model on some of its training videos, and simple means on the test videos.
+
+    Args:
+        settings: what was asked for.
+        model: directory of the model.
+        manifest: the videos with their splits.
+    """
+    train = manifest.split("train")
+    some = dataclasses.replace(train, samples=tuple(spread(train.samples, TRAINING_VIDEOS)))
+    return Comparison(
+        training_top1=measure_model(settings, model, some).top1,
+        baselines=measure_baselines(train, manifest.split("test")),
+    )
+
+
+def measure_model(settings: TrainSettings, model: Path, videos: Manifest) -> Evaluation:
+    """Measure a model on some views of each video; what cannot be read is wrong."""
+    from videomae.inference.classifier import VideoClassifier
+    from videomae.inference.evaluate import evaluate
+    from videomae.inference.protocols import Protocol
+
+    classifier = VideoClassifier.from_pretrained(model, device="cpu" if settings.device == "cpu" else None)
+    return evaluate(
+        classifier,
+        videos,
+        protocol=Protocol.of_model(classifier.config, views=f"{VIEWS}x1"),
+        batch_size=24,
+        num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
+        on_bad="wrong",
+        allow_missing_classes=True,
+    )
