@@ -21,7 +21,8 @@ from videomae.inference.classifier import VideoClassifier, predict
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.protocols import ProtocolName
 from videomae.options import Flag
-from videomae.video.reader import VideoReader
+from videomae.video.damage import OnError
+from videomae.video.reader import past_damage
 from videomae.video.stream import is_stream
 
 if TYPE_CHECKING:
@@ -82,8 +83,15 @@ class PredictSettings:
     top_k: int | None = None
     """How many classes to show, by default 5; with --window --json, how many of each window, by default 1."""
 
+    on_error: OnError = "skip"
+    """Where a video does not decode: skip the damage and name it, truncate the video there, or raise an error."""
+
+    fps: float | None = None
+    """Frames per second of sources that hold no times, such as a raw .h264 or .mjpeg; others keep their own."""
+
     json: Flag = False
-    """Print one JSON object per video instead of a table; what could not be read has an "error" in it. With --window a
+    """Print one JSON object per video instead of a table; what could not be read has an "error" in it, and what did not
+    decode a list "damage". With --window a
     stream prints one line per window as it comes, {"path", "start", "end", "label", "score"}, and that object, with
     "events", at its end, which Ctrl-C or SIGTERM brings about."""
 
@@ -121,16 +129,20 @@ def _predict_clips(settings: PredictSettings) -> int:
         stride=_frames(s.stride),
         device=s.device,
         dtype=s.dtype,
+        on_error=s.on_error,
+        fps=s.fps,
     )
     table = Table(Column("video", overflow="fold"), "label", "score")
     failed, total = 0, len(files)
     with progress_bar("classifying", shown=total > 1 and not s.json) as progress:
         for done, result in enumerate(results, start=1):
-            failed += result.error is not None
+            failed += not result.is_whole
             if s.json:
-                print_json(dataclasses.asdict(result))
+                print_json(result.to_dict())
             elif result.error is not None:
                 _print_error(result.error)
+            else:
+                _print_notes(result.path, result.notes())
             for i, best in enumerate(result.predictions):
                 table.add_row(escape(result.path) if i == 0 else "", escape(best.label), f"{best.score:.4f}")
             progress(done, total)
@@ -151,8 +163,8 @@ def _predict_windows(settings: PredictSettings) -> int:
     config, failed = classifier.config, 0
     for source in sources:
         try:
-            window = _seconds(s.window or "", source, "window", usual=config.num_frames)
-            hop = window / 2 if s.hop is None else _seconds(s.hop, source, "hop")
+            window = _seconds(s.window or "", source, "window", fps=s.fps, usual=config.num_frames)
+            hop = window / 2 if s.hop is None else _seconds(s.hop, source, "hop", fps=s.fps)
             with _terminated_as_interrupted(is_stream(source)):
                 timeline = read_timeline(
                     classifier,
@@ -163,6 +175,8 @@ def _predict_windows(settings: PredictSettings) -> int:
                     exit_threshold=s.exit_threshold,
                     min_length=s.min_length or 0.0,
                     batch_size=1 if is_stream(source) else 8,
+                    on_error=s.on_error,
+                    fps=s.fps,
                     on_window=partial(_show_window, s, source, tuple(config.id2label.values())),
                 )
         except VideoError as error:
@@ -171,10 +185,15 @@ def _predict_windows(settings: PredictSettings) -> int:
             if s.json:
                 print_json({"path": source, "events": [], "windows": [], "error": str(error)})
             continue
-        failed += timeline.error is not None
         timeline = dataclasses.replace(timeline, settings={"model": s.model} | timeline.settings)
         _show_timeline(s, source, timeline)
-        _write_timeline(s, source, timeline)
+        try:
+            _write_timeline(s, source, timeline)
+        except VideoError as error:  # of the overlay; the rest is written
+            failed += 1
+            _print_error(str(error))
+        else:
+            failed += not timeline.is_whole
     return failed
 
 
@@ -226,6 +245,7 @@ def _show_window(settings: PredictSettings, source: str, classes: Sequence[str],
 def _show_timeline(settings: PredictSettings, source: str, timeline: "Timeline") -> None:
     from rich.table import Column, Table
 
+    _print_notes(source, timeline.notes())
     if settings.json:
         print_json({"path": source} | timeline.to_dict(top_k=settings.top_k or 1))
     elif timeline.events:
@@ -247,7 +267,7 @@ def _write_timeline(settings: PredictSettings, source: str, timeline: "Timeline"
         with atomic_write(settings.plot) as temporary:
             draw_timeline(timeline, title=Path(source).name).savefig(temporary, format="png", dpi=120)
     if settings.overlay is not None:
-        write_overlay(source, timeline, settings.overlay)
+        write_overlay(source, timeline, settings.overlay, on_error=settings.on_error, fps=settings.fps)
 
 
 def _frames(stride: str | None) -> float | None:
@@ -261,7 +281,7 @@ def _frames(stride: str | None) -> float | None:
         ) from None
 
 
-def _seconds(given: str, source: str, name: str, *, usual: int = 1) -> float:
+def _seconds(given: str, source: str, name: str, *, fps: float | None, usual: int = 1) -> float:
     """Return the seconds that "2s" stands for, or a number of frames at the file's own rate; warn below the usual."""
     if given.endswith("s"):
         try:
@@ -275,8 +295,7 @@ def _seconds(given: str, source: str, name: str, *, usual: int = 1) -> float:
         raise ValueError(f"--{name} must be seconds, such as 2s, or (for a file) a number of frames, got {given!r}.")
     if int(given) < usual:
         log.warning("--%s: %s frames are fewer than the model's %d; did you mean %ss?", name, given, usual, given)
-    with VideoReader(source) as reader:
-        return int(given) / reader.fps
+    return int(given) * past_damage(source, lambda reader: 1 / reader.fps, fps=fps)[0]
 
 
 @contextmanager
@@ -294,6 +313,11 @@ def _terminated_as_interrupted(wanted: bool) -> Iterator[None]:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _print_notes(source: str, found: Sequence[str]) -> None:
+    for note in found:
+        notes().print(f"[yellow]note:[/yellow] {escape(source)} {escape(note)}")
 
 
 def _print_error(error: str) -> None:

@@ -21,7 +21,9 @@ from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import DEFAULT_MODEL, open_model
 from videomae.inference.protocols import Protocol, ViewTransform, find_protocol
 from videomae.video.clips import read_ahead, read_clips
+from videomae.video.damage import Damage, OnError, reading_notes
 from videomae.video.processors import VideoMAEImageProcessor
+from videomae.video.reader import VideoReader, past_damage
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +52,28 @@ class PredictionResult:
         path: of the file.
         predictions: the best classes, best first; none if it could not be read.
         error: why it could not be read, or None.
+        damage: stretches that did not decode, or that the decoder patched, as far as they were met.
+        assumed_fps: the rate that times follow from where the file holds none; else None.
     """
 
     path: str
     predictions: list[Prediction]
     error: str | None = None
+    damage: Sequence[Damage] = ()
+    assumed_fps: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file was read, and all of it that was looked at decoded."""
+        return self.error is None and not self.damage
+
+    def notes(self) -> list[str]:
+        """Return what a reader should know of the file, in words."""
+        return reading_notes(self.damage, assumed_fps=self.assumed_fps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON."""
+        return dataclasses.asdict(self) | {"damage": [damage._asdict() for damage in self.damage]}
 
 
 class VideoClassifier:
@@ -211,6 +230,8 @@ def predict(
     engine: EngineName | None = None,
     device: "torch.device | str | None" = None,
     dtype: "torch.dtype | str | None" = None,
+    on_error: OnError = "skip",
+    fps: float | None = None,
 ) -> Iterator[PredictionResult]:
     """Classify files, decoding the next one while the model looks at this one.
 
@@ -230,6 +251,9 @@ def predict(
         engine: as for ``VideoClassifier.from_pretrained``; a classifier stays what it is.
         device: where to run; a classifier stays where it is.
         dtype: of the parameters; those of a classifier stay as they are.
+        on_error: what to do where a video does not decode: "skip" goes on behind the damage, "truncate" ends before it,
+            "raise" gives a result with an error. Frames are then chosen of those that remain.
+        fps: frames per second of files that hold no times; others keep their own.
 
     Yields:
         A result per file, in order; a file that cannot be read gives a result with an error.
@@ -248,21 +272,26 @@ def predict(
     config = model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
     chosen = find_protocol(protocol, config, views=views, stride=stride)
 
-    def read(file: Path) -> list[Any] | VideoError:
+    def choose(reader: VideoReader) -> tuple[list[Any], float | None]:
+        number, sampling = config.num_frames, chosen.sampling
+        return read_clips(reader, sampling, clip_frames=number, num_clips=chosen.num_clips), reader.assumed_fps
+
+    def read(file: Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:
         try:
-            return read_clips(file, chosen.sampling, clip_frames=config.num_frames, num_clips=chosen.num_clips)
+            return past_damage(file, choose, on_error=on_error, fps=fps)
         except VideoError as error:
             return error
 
     upcoming = read_ahead(map(read, files))  # the first is decoded while the weights are loaded
     classifier = model if isinstance(model, VideoClassifier) else load(model)
     classifier.engine.load()
-    for file, clips in zip(files, upcoming, strict=True):
-        if isinstance(clips, VideoError):
-            yield PredictionResult(str(file), [], str(clips))
-        else:
-            scores = classifier.scores(clips, chosen, batch_size=batch_size)
-            yield PredictionResult(str(file), classifier.rank(scores, top_k))
+    for file, found in zip(files, upcoming, strict=True):
+        if isinstance(found, VideoError):
+            yield PredictionResult(str(file), [], str(found))
+            continue
+        (clips, assumed_fps), damage = found
+        best = classifier.rank(classifier.scores(clips, chosen, batch_size=batch_size), top_k)
+        yield PredictionResult(str(file), best, damage=damage, assumed_fps=assumed_fps)
 
 
 def _join(parts: list[Any]) -> Any:

@@ -5,8 +5,9 @@ L classes · T frames of a clip
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 
 from videomae.errors import VideoError
 from videomae.inference.protocols import Protocol
-from videomae.video.clips import read_ahead, slide
-from videomae.video.reader import VideoReader
-from videomae.video.stream import is_stream, stream_frames
+from videomae.video.clips import mark_repeated, read_ahead, slide
+from videomae.video.damage import Damage, OnError, reading_notes
+from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.stream import FrameStream, is_stream, stream_frames
 
 if TYPE_CHECKING:
     from videomae.inference.classifier import VideoClassifier
 
 log = logging.getLogger(__name__)
-SINGLE_FRAME = 0.04  # seconds that the only frame of a stream is on show
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,9 +78,12 @@ class Timeline:
         events: by their start.
         classes: the names.
         num_frames: how many frames were decoded, each once.
-        duration: seconds from the start of the first frame to the end of the last.
+        duration: second at which the last frame ends.
         settings: what windows and events were made with: window, hop, threshold, exit_threshold and min_length.
-        error: why a stream broke off, or None.
+        error: why the source broke off, or None.
+        gaps: seconds from and to which there is no picture, because the clock of the source jumps.
+        damage: stretches that did not decode, or that the decoder patched.
+        assumed_fps: the rate that times follow from where the source holds none; else None.
     """
 
     windows: tuple[Window, ...]
@@ -89,6 +93,18 @@ class Timeline:
     duration: float
     settings: dict[str, Any]
     error: str | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+    damage: tuple[Damage, ...] = ()
+    assumed_fps: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the source was read to its end, and all of it decoded."""
+        return self.error is None and not self.damage
+
+    def notes(self) -> list[str]:
+        """Return what a reader should know of the source, in words."""
+        return reading_notes(self.damage, gaps=self.gaps, assumed_fps=self.assumed_fps)
 
     def to_dict(self, *, top_k: int = 1) -> dict[str, Any]:
         """Return settings, events and windows, ready for JSON.
@@ -102,7 +118,15 @@ class Timeline:
                 best = np.argsort(-window.scores, kind="stable")[:top_k]
                 content["top"] = [{"label": self.classes[i], "score": round(float(window.scores[i]), 5)} for i in best]
         events = [dataclasses.asdict(event) for event in self.events]
-        return {"settings": self.settings, "events": events, "windows": windows, "error": self.error}
+        return {
+            "settings": self.settings,
+            "events": events,
+            "windows": windows,
+            "gaps": [{"start": start, "end": end} for start, end in self.gaps],
+            "damage": [damage._asdict() for damage in self.damage],
+            "assumed_fps": self.assumed_fps,
+            "error": self.error,
+        }
 
 
 def read_timeline(
@@ -115,13 +139,16 @@ def read_timeline(
     exit_threshold: float | None = None,
     min_length: float = 0.0,
     batch_size: int = 8,
+    on_error: OnError = "skip",
+    fps: float | None = None,
     on_window: Callable[[Window], object] = lambda window: None,
 ) -> Timeline:
     """Slide a window over a video or stream, and merge what it shows into events.
 
     Every frame is decoded once; held are the frames of the windows that are not yet complete, so that memory does not
-    grow with the length; while the model looks at some windows, a thread decodes the next ones. Where a stream breaks
-    off, or Ctrl-C ends it, what was seen so far is returned.
+    grow with the length; while the model looks at some windows, a thread decodes the next ones. Windows of one picture
+    that stays are looked at once, and none spans a gap. Where a source breaks off, or Ctrl-C ends a stream, what was
+    seen so far is returned.
 
         >>> from videomae import VideoClassifier
         >>> classify = VideoClassifier.from_pretrained("run/model")
@@ -138,6 +165,9 @@ def read_timeline(
         exit_threshold: and ends when it falls below this; by default six tenths of the threshold.
         min_length: events shorter than so many seconds are left out.
         batch_size: windows that go through the model at once.
+        on_error: what to do where the video does not decode: "skip" goes on behind the damage, "truncate" ends before
+            it, "raise" raises.
+        fps: frames per second of a source that holds no times.
         on_window: called with each window as it is scored.
 
     Raises:
@@ -149,36 +179,49 @@ def read_timeline(
     if hop > window:
         raise ValueError(f"a hop of {hop} s leaves gaps between windows of {window} s: make it at most as long.")
     exit_threshold = check_thresholds(threshold, exit_threshold)
-    counter = _Counter(stream_frames(source))
+    frames = stream_frames(source, on_error=on_error, fps=fps)
+    counter = _Counter(frames)
     windows: list[Window] = []
     broken: str | None = None
-    clips = slide(counter, window=window, hop=hop, num_frames=classifier.config.num_frames)
+    clips = slide(counter, window=window, hop=hop, num_frames=classifier.config.num_frames, is_gap=frames.is_gap)
     cut = classifier.view_transform(Protocol("window"))
-    processed = ((begin, cut(clip)) for begin, clip in clips)
+    processed = ((begin, None if is_repeated else cut(clip)) for begin, clip, is_repeated in mark_repeated(clips))
     batches = iter(lambda: list(islice(processed, batch_size)), [])
     try:
         for batch in read_ahead(batches, stop=counter.stop):
-            begins, pixels = zip(*batch, strict=True)
-            probabilities = np.asarray(classifier.probabilities(list(pixels), batch_size=batch_size))
-            for begin, scores in zip(begins, probabilities, strict=True):
+            pixels = [views for _, views in batch if views is not None]
+            found = iter(np.asarray(classifier.probabilities(pixels, batch_size=batch_size)) if pixels else ())
+            for begin, views in batch:
+                scores = windows[-1].scores if views is None else next(found)
                 windows.append(Window(begin, begin + window, scores))
                 on_window(windows[-1])
     except KeyboardInterrupt:
         if not is_stream(source):
             raise
     except VideoError as error:
-        if not (windows and is_stream(source)):
+        if not windows or (on_error == "raise" and not is_stream(source)):
             raise
         broken = str(error)
         log.warning("%s; what was seen until then is kept", error)
     if not windows:
         raise VideoError(f"{source} has no frames to look at. Run `videomae check` on it.")
-    duration = counter.time if counter.frames > 1 else _duration_of_one_frame(source)
     names = tuple(classifier.config.id2label.values())
     thresholds = {"threshold": threshold, "exit_threshold": exit_threshold, "min_length": min_length}
-    events = merge_events(windows, names, hop=hop, end=duration, **thresholds)
+    gaps = tuple(counter.gaps)
+    events = merge_events(windows, names, hop=hop, end=counter.end, gaps=gaps, **thresholds)
     settings = {"window": window, "hop": hop, **thresholds}
-    return Timeline(tuple(windows), tuple(events), names, counter.frames, duration, settings, broken)
+    return Timeline(
+        tuple(windows),
+        tuple(events),
+        names,
+        counter.frames,
+        counter.end,
+        settings,
+        broken,
+        gaps,
+        tuple(frames.damage),
+        frames.assumed_fps,
+    )
 
 
 def merge_events(
@@ -187,19 +230,22 @@ def merge_events(
     *,
     hop: float,
     end: float,
+    gaps: Sequence[tuple[float, float]] = (),
     threshold: float = 0.5,
     exit_threshold: float | None = None,
     min_length: float = 0.0,
 ) -> list[Event]:
     """Merge windows that show the same class, with hysteresis: in at ``threshold``, out below ``exit_threshold``.
 
-    A window speaks for the ``hop`` seconds around its middle, the first and last ones for the ends, too.
+    A window speaks for the ``hop`` seconds around its middle, the first and last ones for the ends, too. No event spans
+    a gap.
 
     Args:
         windows: in order.
         classes: L names.
         hop: seconds from one window to the next.
-        end: length of the video in seconds.
+        end: second at which the video ends.
+        gaps: seconds from and to which it shows nothing, in order.
         threshold: score at which an event begins, in 0-1.
         exit_threshold: score below which it ends; by default six tenths of the threshold.
         min_length: shorter events are left out, seconds.
@@ -210,25 +256,37 @@ def merge_events(
     exit_threshold = check_thresholds(threshold, exit_threshold)
     scores = np.stack([window.scores for window in windows])  # (windows, L)
     middles = [(window.start + window.end) / 2 for window in windows]
-    begins = [0.0] + [middle - hop / 2 for middle in middles[1:]]
-    ends = [middle + hop / 2 for middle in middles[:-1]] + [max(end, begins[-1])]
     events = []
-    for label, name in enumerate(classes):
-        first: int | None = None
-        for i in range(len(windows) + 1):
-            score = scores[i, label] if i < len(windows) else 0.0
-            if first is None and score >= threshold:
-                first = i
-                while first > 0 and scores[first - 1, label] >= exit_threshold:
-                    first -= 1
-            elif first is not None and score < exit_threshold:
-                event = Event(
-                    name, round(begins[first], 3), round(ends[i - 1], 3), float(scores[first:i, label].mean())
-                )
+    for stretch, stop in _stretches(windows, gaps, end):
+        begins = [windows[stretch[0]].start] + [middles[i] - hop / 2 for i in stretch[1:]]
+        ends = [middles[i] + hop / 2 for i in stretch[:-1]] + [max(stop, begins[-1])]
+        for label, name in enumerate(classes):
+            for first, last in _runs(scores[stretch, label], threshold, exit_threshold):
+                score = float(scores[stretch, label][first : last + 1].mean())
+                event = Event(name, round(begins[first], 3), round(ends[last], 3), score)
                 if event.end - event.start >= min_length:
                     events.append(event)
-                first = None
     return sorted(events, key=lambda event: (event.start, event.label))
+
+
+def _stretches(
+    windows: Sequence[Window], gaps: Sequence[tuple[float, float]], end: float
+) -> Iterator[tuple[range, float]]:
+    """Yield the numbers of the windows between two gaps, and the second at which their pictures end."""
+    starts = [window.start for window in windows]
+    edges = [0, *(bisect_left(starts, behind - TIME_TOLERANCE) for _, behind in gaps), len(windows)]
+    for (first, last), stop in zip(pairwise(edges), [*(before for before, _ in gaps), end], strict=True):
+        if first < last:
+            yield range(first, last), stop
+
+
+def _runs(scores: NDArray[np.float32], threshold: float, exit_threshold: float) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of windows that stay at ``exit_threshold`` and reach ``threshold``, (windows,)."""
+    is_in = np.concatenate([[False], scores >= exit_threshold, [False]])
+    edges = np.flatnonzero(np.diff(is_in))
+    for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if scores[first:stop].max() >= threshold:
+            yield first, stop - 1
 
 
 def check_thresholds(threshold: float, exit_threshold: float | None = None) -> float:
@@ -243,27 +301,26 @@ def check_thresholds(threshold: float, exit_threshold: float | None = None) -> f
 
 
 class _Counter:
-    """Passes frames on until it is stopped, and keeps how many there were and the time of the last one."""
+    """Passes frames on until it is stopped, and keeps how many there were, where they end and the gaps between."""
 
-    def __init__(self, frames: Iterable[tuple[float, Any]]) -> None:
+    def __init__(self, frames: FrameStream) -> None:
         self._source = frames
-        self.frames, self.time, self._stopped = 0, 0.0, False
+        self.frames, self.end, self._stopped = 0, 0.0, False
+        self.gaps: list[tuple[float, float]] = []
 
     def stop(self) -> None:
         self._stopped = True
 
     def __iter__(self) -> Iterator[tuple[float, Any]]:
+        last: float | None = None
+        step: float | None = None
         for time, frame in self._source:
             if self._stopped:
                 return
-            step = time - self.time
-            self.frames, self.time = self.frames + 1, time
+            if last is not None and self._source.is_gap(time - last):
+                self.gaps.append((self.end, time))
+            elif last is not None:
+                step = time - last
+            # A frame is on show as long as the one before it.
+            last, self.frames, self.end = time, self.frames + 1, time + (self._source.step if step is None else step)
             yield time, frame
-        self.time += step if self.frames > 1 else 0.0  # the last frame is on show as long as the one before it
-
-
-def _duration_of_one_frame(source: str | Path) -> float:
-    if is_stream(source):
-        return SINGLE_FRAME
-    with VideoReader(source) as reader:
-        return reader.duration or SINGLE_FRAME

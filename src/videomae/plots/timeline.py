@@ -9,6 +9,7 @@ import numpy as np
 from videomae.files import atomic_write, write_csv, write_json
 from videomae.inference.timeline import Event, Timeline
 from videomae.plots.style import COLOURS, plain
+from videomae.video.damage import OnError
 from videomae.video.encode import VideoWriter
 from videomae.video.reader import VideoReader
 
@@ -50,7 +51,11 @@ def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
     by_score = scores.max(axis=0)
     order = sorted(range(len(timeline.classes)), key=lambda i: (timeline.classes[i] not in of_events, -by_score[i]))
     shown = order[:SHOWN_CLASSES]
-    middles = [(window.start + window.end) / 2 for window in timeline.windows]
+    middles = np.array([(window.start + window.end) / 2 for window in timeline.windows])
+    behind_gaps = np.searchsorted(
+        [window.start for window in timeline.windows], [end - 1e-6 for _, end in timeline.gaps]
+    )
+    middles, scores = np.insert(middles, behind_gaps, np.nan), np.insert(scores, behind_gaps, np.nan, axis=0)
     figure = Figure(figsize=(10, 2.6 + 0.28 * len(shown)), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 0.5 + 0.35 * len(shown)])
     for row, label in enumerate(shown):
@@ -74,7 +79,9 @@ def draw_timeline(timeline: Timeline, *, title: str = "") -> "Figure":
     return figure
 
 
-def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> None:
+def write_overlay(
+    source: str | Path, timeline: Timeline, path: str | Path, *, on_error: OnError = "skip", fps: float | None = None
+) -> None:
     """Write a video again with the labels of its events and a bar of their scores drawn on it (H.264, no sound).
 
     The video is decoded a second time, as an event is known only at its end; memory does not grow with the length.
@@ -83,19 +90,26 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
         source: the file that the timeline is of.
         timeline: what to draw.
         path: of the video to write.
+        on_error: as the timeline was made with.
+        fps: likewise.
+
+    Raises:
+        VideoError: if the source cannot be read, or the video cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    with VideoReader(source) as reader, atomic_write(Path(path)) as temporary:
+    on_error = on_error if timeline.damage else "raise"
+    with (
+        VideoReader(source, on_error=on_error, fps=fps) as reader,
+        atomic_write(Path(path)) as temporary,
+    ):
         enlarged = -(-READABLE_WIDTH // reader.width)  # so that a label fits into a small picture
         width, height = (side * enlarged // 2 * 2 for side in (reader.width, reader.height))
         size = max(height // 18, 12)
         font = ImageFont.load_default(size)
         form: dict[str, Any] = {"size": (height, width), "fps": reader.fps, "clock": OVERLAY_CLOCK, "format": "mp4"}
         with VideoWriter(temporary, **form, name=path) as writer:
-            start = float(reader.times[0])
-            for stamp, frame in reader:
-                time = stamp - start  # the timeline counts from the first frame
+            for time, frame in reader:
                 picture = Image.fromarray(frame)
                 if enlarged > 1:
                     picture = picture.resize((picture.width * enlarged, picture.height * enlarged))
@@ -108,7 +122,7 @@ def write_overlay(source: str | Path, timeline: Timeline, path: str | Path) -> N
                             pen, (6, top), event, COLOURS[timeline.classes.index(event.label) % len(COLOURS)], font
                         )
                         top += round(size * 1.9)
-                pen.rectangle((0, height - 4, width * time / max(timeline.windows[-1].end, 1e-9), height), fill="#fff9")
+                pen.rectangle((0, height - 4, width * time / max(timeline.duration, 1e-9), height), fill="#fff9")
                 writer.write(np.asarray(picture), tick=round(time * OVERLAY_CLOCK))
 
 

@@ -1,13 +1,16 @@
 """What is cut out of a video: clips of its frames, one after the other or some of them, and crops of a frame."""
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from itertools import groupby
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.video.reader import TIME_TOLERANCE, VideoReader
 from videomae.video.sampling import ClipSampling
@@ -17,13 +20,15 @@ Item = TypeVar("Item")
 GRACE = 5.0  # seconds that a thread is waited for that is no longer needed
 
 
-def read_clips(video: str | Path | Any, sampling: ClipSampling, *, clip_frames: int, num_clips: int = 1) -> list[Any]:
+def read_clips(
+    video: str | Path | VideoReader | Any, sampling: ClipSampling, *, clip_frames: int, num_clips: int = 1
+) -> list[Any]:
     """Read the clips of a video that a model is shown in a test.
 
     Args:
-        video: a path, of which only the frames that are needed are decoded; or frames in memory, a list of them or an
-            array (T, H, W, C) or (T, C, H, W). The rate of the latter is not known, and taken for what the sampling
-            asks for.
+        video: a path or an open reader, of which only the frames that are needed are decoded; or frames in memory, a
+            list of them or an array (T, H, W, C) or (T, C, H, W). The rate of the latter is not known, and taken for
+            what the sampling asks for.
         sampling: which frames make a clip.
         clip_frames: frames in a clip.
         num_clips: spread over the video's length; a single one is its middle.
@@ -37,9 +42,10 @@ def read_clips(video: str | Path | Any, sampling: ClipSampling, *, clip_frames: 
     """
     if isinstance(video, str | Path):
         with VideoReader(video) as reader:
-            number, fps = reader.num_frames, reader.fps
-            rows = sampling(number, video_fps=fps, clip_frames=clip_frames, num_clips=num_clips)
-            frames = reader.frames_at(rows.ravel())
+            return read_clips(reader, sampling, clip_frames=clip_frames, num_clips=num_clips)
+    if isinstance(video, VideoReader):
+        rows = sampling(len(video), video_fps=video.fps, clip_frames=clip_frames, num_clips=num_clips)
+        frames = video.frames_at(rows.ravel())
         return list(frames.reshape(*rows.shape, *frames.shape[1:]))
     shape = getattr(video, "shape", None)
     if shape is not None and len(shape) != 4:
@@ -109,7 +115,12 @@ def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: No
 
 
 def slide(
-    frames: Iterable[tuple[float, Any]], *, window: float, hop: float, num_frames: int
+    frames: Iterable[tuple[float, Any]],
+    *,
+    window: float,
+    hop: float,
+    num_frames: int,
+    is_gap: Callable[[float], bool] = lambda seconds: False,
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut a stream of frames into overlapping clips.
 
@@ -118,28 +129,58 @@ def slide(
         window: seconds that a clip spans.
         hop: seconds from one clip to the next.
         num_frames: of a clip, at the middles of as many equal parts; each is what the video shows at that time.
+        is_gap: tells whether so many seconds from a frame to the next are a gap. No clip spans one: after it, clips
+            begin anew with the first frame.
 
     Yields:
-        The start of a window and its frames, as soon as they have all come. The last window may reach past the end of
-        the video, by up to a hop; its last frames then repeat.
+        The start of a window and its frames, as soon as they have all come. The last window before a gap or the end
+        may reach past it, by up to a hop; its last frames then repeat.
     """
     if not (0 < window < np.inf and 0 < hop < np.inf):
         raise ValueError(f"window and hop must be above 0 and finite, got {window} and {hop} seconds.")
     offsets = (np.arange(num_frames) + 0.5) * window / num_frames
+    for _, stretch in groupby(frames, key=_GapCounter(is_gap)):
+        yield from _slide_without_gaps(stretch, window, hop, offsets)
+
+
+def _slide_without_gaps(
+    frames: Iterable[tuple[float, Any]], window: float, hop: float, offsets: NDArray[np.float64]
+) -> Iterator[tuple[float, list[Any]]]:
+    """Cut frames into clips, the first of which begins with the first frame."""
     open_windows: deque[tuple[float, list[Any]]] = deque()
-    number, previous, time = 0, None, 0.0
+    number, previous, first, time = 0, None, 0.0, 0.0
     for time, frame in frames:
-        shown = frame if previous is None else previous
-        while number * hop <= time:
-            open_windows.append((number * hop, []))
+        first, shown = (time, frame) if previous is None else (first, previous)
+        while (begin := first + number * hop) <= time:
+            open_windows.append((begin, []))
             number += 1
         for begin, clip in open_windows:
             # What is on show at a moment before this frame is the frame before it.
-            while len(clip) < num_frames and begin + offsets[len(clip)] < time - TIME_TOLERANCE:
+            while len(clip) < len(offsets) and begin + offsets[len(clip)] < time - TIME_TOLERANCE:
                 clip.append(shown)
-        while open_windows and len(open_windows[0][1]) == num_frames:
+        while open_windows and len(open_windows[0][1]) == len(offsets):
             yield open_windows.popleft()
         previous = frame
     for begin, clip in open_windows:
-        if not begin or begin + window <= time + hop:
-            yield begin, clip + [previous] * (num_frames - len(clip))
+        if begin == first or begin + window <= time + hop:
+            yield begin, clip + [previous] * (len(offsets) - len(clip))
+
+
+def mark_repeated(clips: Iterable[tuple[float, list[Any]]]) -> Iterator[tuple[float, list[Any], bool]]:
+    """Add to each clip of `slide` whether it is made of the same frames as the one before: a picture that stays."""
+    before: list[Any] = []
+    for begin, clip in clips:
+        yield begin, clip, len(before) == len(clip) and all(map(operator.is_, before, clip))
+        before = clip
+
+
+class _GapCounter:
+    """Tells of a frame after how many gaps it comes."""
+
+    def __init__(self, is_gap: Callable[[float], bool]) -> None:
+        self._is_gap, self._time, self._gaps = is_gap, np.inf, 0
+
+    def __call__(self, item: tuple[float, Any]) -> int:
+        self._gaps += self._is_gap(item[0] - self._time)
+        self._time = item[0]
+        return self._gaps

@@ -7,7 +7,9 @@ between: it is a gap. A picture that merely stays, as in recordings of a screen,
 N frames · G gaps
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Self
 
@@ -19,7 +21,9 @@ from numpy.typing import NDArray
 # Seconds from frame to frame; more is a gap. Formats made for broadcasting let their clock be set anew (FFmpeg's
 # command takes the same 10 s there); in others a picture may well stay for a while.
 LONGEST_STEP, LONGEST_STILL = 10.0, 60.0
-REORDERED = 16  # frames by which stamps of decoding may differ from those of showing (H.264, A.3.1)
+# Frames by which stamps may be out of order without a restart: 16 where they may be those of decoding (H.264, A.3.1),
+# elsewhere a few, as damage leaves them.
+REORDERED, DISORDERED = 16, 4
 MICROSECOND = Fraction(1, 1_000_000)
 USUAL_RATE = 25
 NO_TIMESTAMPS, TS_DISCONT = 0x80, 0x200  # flags of FFmpeg's formats
@@ -35,7 +39,7 @@ class Clock(NamedTuple):
         start: of the container, in ticks; None if it does not say.
         step: ticks from frame to frame where stamps do not tell.
         longest_step: ticks from frame to frame; more is a gap.
-        slack: ticks by which stamps may go back within a recording; more is a restart.
+        reordered: frames by which stamps may be out of order; one before all of so many has begun anew.
         fps: frames per second by the header.
         is_stamped: whether there are stamps at all; raw pictures and elementary streams have none.
     """
@@ -44,7 +48,7 @@ class Clock(NamedTuple):
     start: int | None
     step: int
     longest_step: int
-    slack: int
+    reordered: int
     fps: float
     is_stamped: bool
 
@@ -58,7 +62,7 @@ class Clock(NamedTuple):
         may_jump = bool(flags & TS_DISCONT)
         longest = max(round((LONGEST_STEP if may_jump else LONGEST_STILL) / tick), 2 * step)
         start = None if container.start_time is None else round(container.start_time * MICROSECOND / tick)
-        return cls(tick, start, step, longest, 0 if may_jump else REORDERED * step, fps, is_stamped)
+        return cls(tick, start, step, longest, DISORDERED if may_jump else REORDERED, fps, is_stamped)
 
     def seconds(self, ticks: "Sequence[int] | NDArray[np.int64]") -> Times:
         """Return numbers of ticks as seconds."""
@@ -73,7 +77,7 @@ class Clock(NamedTuple):
         if is_complete and (np.diff(rising := np.asarray(known, np.int64)) >= 0).all():
             return self.seconds(rising - (rising[:1] if self.start is None else self.start))
         unwrap = Unwrapper(self)
-        return np.array([unwrap(stamp) for stamp in (_in_order(known, self.slack) if is_complete else stamps)])
+        return np.array([unwrap(stamp) for stamp in (_in_order(known, self.reordered) if is_complete else stamps)])
 
 
 class Unwrapper:
@@ -90,23 +94,56 @@ class Unwrapper:
         self._clock, self._step = clock, clock.step
         self._last: int | None = None  # tick of the last frame
         self._offset = None if clock.start is None else -clock.start
+        self._recent: deque[int] = deque(maxlen=clock.reordered)  # stamps
+        self._num_behind = 0  # frames in a row whose stamps are behind one that was shown
         self.restarted = False
 
     def __call__(self, stamp: int | None) -> float:
         """Return the time of the next frame; one without a stamp follows at the usual distance."""
         following = 0 if self._last is None else self._last + self._step
-        if stamp is not None and self._offset is None:
-            self._offset = following - stamp
-        tick = following if stamp is None or self._offset is None else stamp + self._offset
+        tick = following if stamp is None or not self._clock.is_stamped else self._tick(stamp, following)
         last = tick if self._last is None else self._last
-        self.restarted = stamp is not None and tick < last - self._clock.slack
-        if stamp is not None and self.restarted:
-            tick, self._offset = following, following - stamp
         tick = max(tick, last)
         if 0 < tick - last <= self._clock.longest_step:
             self._step = tick - last
         self._last = tick
         return float(self._clock.seconds([tick])[0])
+
+    def arrived(self) -> None:
+        """Note that a packet came, which here tells nothing."""
+
+    def _tick(self, stamp: int, following: int) -> int:
+        if self._offset is None:
+            self._offset = following - stamp
+        is_behind = self._last is not None and stamp + self._offset < self._last
+        self._num_behind = self._num_behind + 1 if is_behind else 0
+        self.restarted = _begins_anew(stamp, self._recent) or self._num_behind >= self._clock.reordered
+        if self.restarted:
+            self._recent.clear()
+            self._num_behind, self._offset = 0, following - stamp
+        self._recent.append(stamp)
+        return stamp + self._offset
+
+
+class ArrivalClock:
+    """Seconds of the frames of a live source that sends no times: when their packets came, by the clock on the wall."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._arrivals: deque[float] = deque(maxlen=REORDERED)
+        self._last = 0.0
+
+    def arrived(self) -> None:
+        """Note that a packet came."""
+        now = time.monotonic()
+        self._begin = self._begin if self._last or self._arrivals else now
+        self._arrivals.append(now)
+
+    def __call__(self, stamp: int | None) -> float:
+        """Return the time of the next frame, whatever its stamp."""
+        if self._arrivals:
+            self._last = max(self._last, self._arrivals.popleft() - self._begin)
+        return self._last
 
 
 def gaps_between(times: Times, longest_step: float) -> NDArray[np.int64]:
@@ -119,11 +156,15 @@ def gaps_between(times: Times, longest_step: float) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(times) > longest_step)
 
 
-def _in_order(stamps: Sequence[int], slack: int) -> Iterator[int]:
-    """Yield the stamps of each recording sorted: some containers hold those of decoding."""
+def _begins_anew(stamp: int, before: Collection[int]) -> bool:
+    return bool(before) and stamp <= min(before)
+
+
+def _in_order(stamps: Sequence[int], reordered: int) -> Iterator[int]:
+    """Yield the stamps of each recording sorted."""
     part: list[int] = []
     for stamp in stamps:
-        if part and stamp < max(part[-REORDERED:]) - slack:
+        if _begins_anew(stamp, part[-reordered:]):
             yield from sorted(part)
             part = []
         part.append(stamp)

@@ -8,9 +8,9 @@ T frames · H height · W width · N frames in the file
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import av
 import numpy as np
@@ -23,8 +23,10 @@ from videomae.video.backends.base import Backend
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.clock import gaps_between
+from videomae.video.damage import Damage, OnError, check_on_error
 
-ON_ERROR = ("raise", "truncate")
+T = TypeVar("T")
+
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error
 
 # More threads only help videos larger than this package's use, and each adds a frame of delay before the first one.
@@ -45,8 +47,9 @@ class VideoReader:
     Args:
         path: the file: a path, a URL that FFmpeg can seek in, or a seekable binary file object (it is not closed).
         threads: decoding threads; by default one per processor, at most 8. Use 1 in workers of a data loader.
-        on_error: ``"raise"``, or ``"truncate"`` to keep the frames before the first damage: the video then ends there.
-            Finding the damage costs decoding the whole file when it is opened.
+        on_error: ``"raise"``; ``"skip"`` to leave out what does not decode and go on behind it; or ``"truncate"`` to
+            keep the frames before the first damage: the video then ends there. To find the damage, both decode the
+            whole file when it is opened; `damage` tells where it is.
         fps: frames per second of a file that holds no times, such as a raw ``.h264`` or ``.mjpeg``; by default what
             FFmpeg assumes (see ``assumed_fps``). Others keep their own.
         backend: the decoding library, ``"pyav"``, or ``"torchcodec"`` where that is installed.
@@ -68,13 +71,12 @@ class VideoReader:
         path: str | os.PathLike[str] | BinaryIO,
         *,
         threads: int | None = None,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         fps: float | None = None,
         backend: str = "pyav",
         peek: bool = True,
     ) -> None:
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error must be one of {ON_ERROR}, got {on_error!r}.")
+        check_on_error(on_error)
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {tuple(BACKENDS)}, got {backend!r}.")
         if threads is not None and threads < 1:
@@ -82,7 +84,7 @@ class VideoReader:
         if fps is not None and not 0 < fps < float("inf"):
             raise ValueError(f"fps must be above 0 and finite, got {fps}.")
         threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
-        self._backend: Backend = BACKENDS[backend].open(path, threads=threads, truncate=on_error == "truncate", fps=fps)
+        self._backend: Backend = BACKENDS[backend].open(path, threads=threads, on_error=on_error, fps=fps)
         self.name = self._backend.name
         self.codec = self._backend.codec
         self._fps = fps
@@ -148,6 +150,11 @@ class VideoReader:
         span = float(steps.sum())
         measured = len(steps) / span if span > 0 else stated
         return stated if abs(stated - measured) <= 0.01 * measured else measured
+
+    @property
+    def damage(self) -> list[Damage]:
+        """The stretches that did not decode, or that the decoder patched, as far as they were met."""
+        return self._backend.damage
 
     @property
     def longest_step(self) -> float:
@@ -265,6 +272,34 @@ class VideoReader:
         if self.closed:
             raise ValueError(f"{self.name} is closed. Read frames inside the `with` block.")
         return self._backend
+
+
+def past_damage(
+    path: str | os.PathLike[str], read: Callable[[VideoReader], T], *, on_error: OnError = "skip", **options: Any
+) -> tuple[T, list[Damage]]:
+    """Read a file as a sound one, and only where this fails look for its damage, which costs decoding all of it.
+
+    Args:
+        path: the file.
+        read: what to do with a reader; called a second time where it raises a VideoError.
+        on_error: as for `VideoReader`; with ``"raise"`` there is no second time.
+        options: further ones of `VideoReader`.
+
+    Returns:
+        What ``read`` returns, and the damage that was met.
+
+    Raises:
+        VideoError: if the file cannot be read so either.
+    """
+    check_on_error(on_error)
+    try:
+        with VideoReader(path, **options) as reader:
+            return read(reader), reader.damage
+    except VideoError:
+        if on_error == "raise":
+            raise
+    with VideoReader(path, on_error=on_error, **options) as reader:
+        return read(reader), reader.damage
 
 
 def read_video_pyav(container: InputContainer, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from classifiers import LIGHT, bright_until, long_video, save_light_model
 from videomae import VideoMAEForVideoClassification
 from videomae.cli import run as videomae
 from videomae.errors import VideoError
-from videomae.inference import timeline as timeline_module
+from videomae.video.stream import FrameStream
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_model_that_answers_nan_is_refused(saved, video, capsys):
         assert not captured.out
 
 
-def camera_until_sigterm(source):
+def camera_until_sigterm():
     for i in range(100_000):
         yield i / 10, np.full((32, 48, 3), 235, np.uint8)
         time.sleep(0.001)
@@ -109,7 +109,7 @@ def camera_until_sigterm(source):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent otherwise on this system")
 def test_a_stream_prints_a_line_per_window_and_ends_with_sigterm(saved, monkeypatch, capsys):
-    monkeypatch.setattr(timeline_module, "stream_frames", camera_until_sigterm)
+    monkeypatch.setattr(FrameStream, "_of_stream", lambda stream: camera_until_sigterm())
     before = signal.getsignal(signal.SIGTERM)
     arguments = ["predict", "rtsp://camera", "--model", str(saved), "--window", "1s", "--hop", "0.5s", "--json"]
     assert videomae(arguments) == 0
@@ -123,7 +123,7 @@ def test_a_stream_prints_a_line_per_window_and_ends_with_sigterm(saved, monkeypa
 
 
 def test_a_stream_that_broke_off_shows_in_the_exit_code(saved, monkeypatch, capsys):
-    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: bright_until(VideoError("connection lost")))
+    monkeypatch.setattr(FrameStream, "_of_stream", lambda stream: bright_until(VideoError("connection lost")))
     assert videomae(["predict", "rtsp://camera", "--model", str(saved), "--window", "1s", "--json"]) == 1
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["error"] == "connection lost"

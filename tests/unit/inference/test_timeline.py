@@ -12,8 +12,8 @@ import pytest
 
 from classifiers import LIGHT, bright_classifier, bright_until, long_video
 from videomae.errors import VideoError
-from videomae.inference import timeline as timeline_module
 from videomae.inference.timeline import Window, merge_events, read_timeline
+from videomae.video.stream import FrameStream
 from videos import write_video as write_stamped
 
 
@@ -98,13 +98,26 @@ def test_windows_without_sense_are_refused(classifier, video, options):
 
 
 @pytest.mark.parametrize("error", [VideoError("connection lost"), KeyboardInterrupt()])
-def test_a_stream_that_ends_early_keeps_what_was_seen_and_a_file_does_not(classifier, monkeypatch, error):
-    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: bright_until(error))
+def test_a_stream_that_ends_early_keeps_what_was_seen(classifier, monkeypatch, error):
+    monkeypatch.setattr(FrameStream, "_of_stream", lambda stream: bright_until(error))
     seen = read_timeline(classifier, "rtsp://camera", window=1, hop=0.5, batch_size=1)
     assert [event.label for event in seen.events] == ["bright"]
     assert seen.error == (str(error) or None)
     assert seen.to_dict()["error"] == seen.error
-    with pytest.raises(type(error)):
+
+
+def test_a_file_that_ends_early_keeps_what_was_seen_unless_told_to_raise(classifier, monkeypatch):
+    monkeypatch.setattr(FrameStream, "_of_file", lambda stream: bright_until(VideoError("the disk is gone")))
+    seen = read_timeline(classifier, "video.mp4", window=1, hop=0.5)
+    assert [event.label for event in seen.events] == ["bright"]
+    assert seen.error == "the disk is gone"
+    with pytest.raises(VideoError, match="the disk is gone"):
+        read_timeline(classifier, "video.mp4", window=1, hop=0.5, on_error="raise")
+
+
+def test_ctrl_c_ends_the_reading_of_a_file(classifier, monkeypatch):
+    monkeypatch.setattr(FrameStream, "_of_file", lambda stream: bright_until(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
         read_timeline(classifier, "video.mp4", window=1, hop=0.5)
 
 
@@ -126,7 +139,7 @@ def interruptible():
 def test_ctrl_c_ends_a_stream_that_has_fallen_silent(classifier, monkeypatch, interruptible):
     monkeypatch.setattr("videomae.video.clips.GRACE", 0.1)
     arrived, begin = threading.Event(), time.monotonic()
-    monkeypatch.setattr(timeline_module, "stream_frames", lambda source: silent_after(30, arrived))
+    monkeypatch.setattr(FrameStream, "_of_stream", lambda stream: silent_after(30, arrived))
 
     def interrupt():
         arrived.wait(30)

@@ -11,7 +11,7 @@ from videomae.video.reader import VideoReader
 from videos import copy_with_sound, decode_in_sequence, moving_square, shift_packets, write_video
 
 TICKS = Clock(
-    Fraction(1, 1000), start=None, step=100, longest_step=10_000, slack=0, fps=10, is_stamped=True
+    Fraction(1, 1000), start=None, step=100, longest_step=10_000, reordered=4, fps=10, is_stamped=True
 )  # a camera at 10 frames per second
 
 
@@ -40,8 +40,20 @@ def test_frames_without_stamps_follow_from_the_rate():
     assert seconds_of([None, None, 50_000, 50_100, None]) == [0, 0.1, 0.2, 0.3, 0.4]
 
 
+def test_one_wrong_stamp_does_not_move_the_frames_behind_it():
+    stamps = [0, 100, 200, 900, 300, 400, 500]
+    assert seconds_of([*stamps, 1000, 1100])[-2:] == [1, 1.1]
+    np.testing.assert_allclose(TICKS.times([*stamps, 1000, 1100])[-2:], [1, 1.1])
+
+
+def test_a_stamp_that_was_far_ahead_does_not_hold_the_time_for_good():
+    times = seconds_of([0, 100, 36_000_000, *range(200, 2000, 100)])
+    assert times[-1] == pytest.approx(36_000 + 1.5)
+    assert (np.diff(times) >= 0).all()
+
+
 def test_stamps_of_decoding_are_no_restarts():
-    clock = TICKS._replace(slack=1600)
+    clock = TICKS._replace(reordered=16)
     np.testing.assert_allclose(clock.times([0, 300, 200, 400, 100]), [0, 0.1, 0.2, 0.3, 0.4])
 
 

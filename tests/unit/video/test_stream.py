@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import logging
 import os
 import socket
 import tempfile
@@ -14,8 +13,8 @@ import pytest
 from videomae.errors import VideoError
 from videomae.video import stream as stream_module
 from videomae.video.reader import VideoReader
-from videomae.video.stream import _Clock, is_stream, stream_frames
-from videos import moving_square, write_video
+from videomae.video.stream import is_stream, stream_frames
+from videos import moving_square, shift_packets, write_video
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -23,43 +22,22 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def seconds_of(stamps, *, step=0.1):
-    clock = _Clock("camera", step=step)
-    return [round(clock(stamp), 6) for stamp in stamps]
-
-
-def test_time_follows_the_stamps_from_zero():
-    assert seconds_of([100, 100.1, 100.4, 103]) == [0, 0.1, 0.4, 3]
-
-
-@pytest.mark.parametrize("restarted", [[0, 0.1, 0.3], [9000, 9000.1, 9000.3]])
-def test_stamps_that_go_back_or_jump_go_on_from_frame_to_frame_and_are_told(restarted, caplog):
-    assert seconds_of([5, 5.1, 5.2, *restarted]) == [0, 0.1, 0.2, 0.3, 0.4, 0.6]
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert f"jump by {restarted[0] - 5.2:.3f} s after 0.200 s" in record.getMessage()
-
-
-def test_frames_without_stamps_follow_from_the_rate():
-    assert seconds_of([None, None, None, 50, 50.1]) == [0, 0.1, 0.2, 0.3, 0.4]
-
-
-def test_a_slow_stream_is_no_jump(caplog):
-    assert seconds_of([0, 15, 30], step=15) == [0, 15, 30]
-    assert not caplog.records
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_stream_whose_clock_was_set_goes_on(tmp_path, caplog):
-    times = [i / 25 for i in range(20)] + [500 + i / 25 for i in range(20)]
-    file = write_video(tmp_path / "jump.mkv", moving_square(40), times=times, b_frames=0)
+@pytest.mark.parametrize(("jump", "gaps"), [(500, 1), (0, 0)])
+def test_a_pipe_has_the_clock_of_the_file(jump, gaps, tmp_path):
+    """A clock that jumps ahead leaves a gap; one that begins anew goes on from frame to frame."""
+    source = write_video(tmp_path / "source.ts", moving_square(20), b_frames=2)
+    later = shift_packets(source, tmp_path / "later.ts", lambda number: jump)
+    file = tmp_path / "joined.ts"
+    file.write_bytes(source.read_bytes() + later.read_bytes())
+    with VideoReader(file) as reader:
+        expected, frames = reader.times, list(reader)
+        assert len(reader.gaps) == gaps
     os.mkfifo(tmp_path / "pipe")
     threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(file.read_bytes()), daemon=True).start()
-    seconds = [second for second, _ in stream_frames(tmp_path / "pipe")]
-    assert len(seconds) == 40
-    assert seconds[-1] < 3
-    assert min(np.diff(seconds)) >= 0
-    assert "jump" in caplog.text
+    streamed = list(stream_frames(tmp_path / "pipe"))
+    np.testing.assert_allclose([second for second, _ in streamed], expected, atol=1e-6)
+    assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(frames, streamed, strict=True))
 
 
 def test_a_streams_frames_are_upright(tmp_path):

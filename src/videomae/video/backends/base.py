@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.clock import Clock
+from videomae.video.damage import Damage, OnError
 
 
 class Backend(Protocol):
@@ -20,6 +21,7 @@ class Backend(Protocol):
         times: seconds of each frame on the one clock, (N,) float64, never decreasing.
         last_duration: seconds the last frame is shown, or None if the file does not say.
         clock: of the container.
+        damage: stretches that did not decode, or not cleanly, as far as is known.
     """
 
     name: str
@@ -27,17 +29,18 @@ class Backend(Protocol):
     times: NDArray[np.float64]
     last_duration: float | None
     clock: Clock
+    damage: list[Damage]
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
     ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read.
 
         Args:
             path: the file, as for `VideoReader`.
             threads: decoding threads.
-            truncate: let the video end before its first damage.
+            on_error: what to do about damage, as for `VideoReader`.
             fps: frames per second, where the file holds no times.
         """
         ...

@@ -23,6 +23,7 @@ from videomae.errors import VideoError
 from videomae.video.backends.orientation import FrameFormat, format_of, upright
 from videomae.video.backends.packets import INDICES, FileState, codec_of, header_of, index_packets, state_of
 from videomae.video.clock import Clock
+from videomae.video.damage import Damage, DamageLog, OnError, PastDamage, packets_past_damage
 
 COVER = av.stream.Disposition.attached_pic
 
@@ -44,6 +45,7 @@ class PyAVDecoder:
         clock: of the container.
         codec: as in `VideoReader`.
         is_trusted: whether all packets' stamps are taken for those of the frames that come out.
+        damage: stretches that did not decode, or not cleanly, as far as is known.
         left_out: ranks of the frames that were not decoded on the way from the last key frame.
     """
 
@@ -55,12 +57,12 @@ class PyAVDecoder:
         source: str | BinaryIO | None = None,
         state: FileState | None = None,
         threads: int | None = None,
-        truncate: bool = False,
+        on_error: OnError = "raise",
         fps: float | None = None,
     ) -> None:
         self.name = name
         self._state = state  # of the file, from before it was opened
-        self._container, self._source, self._threads, self._truncate = container, source, threads, truncate
+        self._container, self._source, self._threads, self._on_error = container, source, threads, on_error
         self._fps = fps
         self._reformatter = VideoReformatter()
         self._packets: Any = None  # the generator that gives packets now
@@ -70,6 +72,9 @@ class PyAVDecoder:
         self._skippable: dict[int | None, int] = {}  # stamps and ranks of those that need not be decoded now
         self.left_out: set[int] = set()
         self.is_trusted = True
+        self.damage: list[Damage] = []
+        self._losses: list[tuple[int, int | None, str]] = []  # frames before it, stamp if known, reason
+        self._next = 0  # rank of the frame that comes out next
         self._frame_format: FrameFormat | None = None  # learned from the first frame decoded
         try:
             self._prepare()
@@ -80,14 +85,14 @@ class PyAVDecoder:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
     ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read."""
         source = os.fspath(path) if isinstance(path, os.PathLike) else path
         name = source if isinstance(source, str) else repr(source)
         state = state_of(source)
         container = _open_container(source, name)
-        return cls(container, name, source=source, state=state, threads=threads, truncate=truncate, fps=fps)
+        return cls(container, name, source=source, state=state, threads=threads, on_error=on_error, fps=fps)
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
@@ -133,7 +138,7 @@ class PyAVDecoder:
         self.codec = codec_of(self._stream)
         self.clock = Clock.of(self._container, self._stream, fps=self._fps)
         self._learn_index()
-        if self._truncate or not self.is_trusted:
+        if self._on_error != "raise" or not self.is_trusted:
             self.count_by_decoding()
 
     def _choose_stream(self) -> VideoStream:
@@ -176,11 +181,16 @@ class PyAVDecoder:
         """Count the frames by decoding all of them; their stamps are kept if all come out as expected."""
         was_trusted = self.is_trusted
         decoded: list[int | None] = []
+        patched: list[bool] = []
+        self._losses = []
         try:
-            decoded.extend(frame.pts for _, frame in self.decode_from(0))
+            for _, frame in self.decode_from(0):
+                patched.append(frame.is_corrupt)
+                decoded.append(frame.pts)
         except av.FFmpegError as error:
-            if not self._truncate or not decoded:
+            if self._on_error == "raise" or not decoded:
                 raise self._damaged(len(decoded), error) from error
+            self._lose(str(error.strerror))
         self._forget_position()
         if was_trusted and not self.is_trusted:
             return self.count_by_decoding()
@@ -188,7 +198,21 @@ class PyAVDecoder:
             raise VideoError(f"{self.name} must hold at least one frame, but none decodes. Copy or download it again.")
         self.times = self.clock.times(decoded)
         self.last_duration = None
+        self.damage = self._stretches(decoded, patched)
         return None
+
+    def _stretches(self, stamps: Sequence[int | None], patched: Sequence[bool]) -> list[Damage]:
+        """Return where frames were lost, or patched, in the pass that counted them."""
+        log = DamageLog(self.clock)
+        for before, stamp, reason in self._losses:
+            after = (stamps[before - 1], float(self.times[before - 1])) if before else (self.clock.start, 0.0)
+            log.lost(reason, stamp, after=after)
+        for rank in np.flatnonzero(patched):
+            log.patched(float(self.times[rank]))
+        return log.found
+
+    def _lose(self, reason: str, packet: Packet | None = None) -> None:
+        self._losses.append((self._next, None if packet is None else packet.pts, reason))
 
     def _entry(self, rank: int) -> int:
         """Return the rank of the nearest key frame from which this frame can be decoded."""
@@ -251,12 +275,13 @@ class PyAVDecoder:
 
         A damaged frame is not expected either: FFmpeg patches it with what was decoded before.
         """
-        rank = entry
+        rank = self._next = entry
         self.left_out.clear()
+        decode = PastDamage(self._lose if self._on_error == "skip" else None)
         for packet in self._packets_from(entry):
             if self._is_left_out(packet):
                 continue
-            for frame in packet.decode():
+            for frame in decode(packet):
                 if self._frame_format is None:
                     self._frame_format = format_of(frame)
                 if self.is_trusted:
@@ -266,11 +291,11 @@ class PyAVDecoder:
                         continue
                     is_expected = rank < len(self._index.stamps) and frame.pts == self._index.stamps[rank]
                     is_false_key = 0 < rank == entry and not frame.key_frame
-                    if not is_expected or frame.is_corrupt or is_false_key:
+                    if not is_expected or frame.is_corrupt or is_false_key or self._losses:
                         self.is_trusted = False
                         return
                 yield rank, frame
-                rank += 1
+                rank = self._next = rank + 1
 
     def _packets_from(self, entry: int) -> Iterator[Packet]:
         """Go to a key frame, or to one before it."""
@@ -307,7 +332,10 @@ class PyAVDecoder:
     def _demux(self) -> Iterator[Packet]:
         """Yield the packets from where the container stands, in place of those that were yielded before."""
         self._end_packets()
-        packets = self._packets = self._container.demux(self._stream)
+        packets = self._container.demux(self._stream)
+        if self._on_error == "skip":
+            packets = packets_past_damage(lambda: self._container.demux(self._stream), self._lose)
+        self._packets = packets
         return packets
 
     def _end_packets(self) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from videomae.errors import MissingPackageError, VideoError
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
+from videomae.video.damage import OnError
 
 CHUNK = 64  # frames decoded by one call, and held in memory
 SAME_TIME = 1e-3  # seconds
@@ -27,7 +28,8 @@ class TorchCodecDecoder:
 
     def __init__(self, facts: PyAVDecoder, source: Any, *, threads: int) -> None:
         self.name, self.codec, self._frame_format = facts.name, facts.codec, facts.frame_format()
-        self.times, self.last_duration, self.clock = facts.times, facts.last_duration, facts.clock
+        self.times, self.last_duration = facts.times, facts.last_duration
+        self.clock, self.damage = facts.clock, facts.damage
         decoder = decoder_class()
         try:
             self._decoder: Any = decoder(source, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="exact")
@@ -38,10 +40,10 @@ class TorchCodecDecoder:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, truncate: bool, fps: float | None = None
+        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
     ) -> Self:
         """Open a file; arguments and errors as for the back end ``pyav``."""
-        facts = PyAVDecoder.open(path, threads=threads, truncate=truncate, fps=fps)
+        facts = PyAVDecoder.open(path, threads=threads, on_error=on_error, fps=fps)
         facts.frame_format()
         facts.close()
         if not isinstance(path, str | os.PathLike):

@@ -1,0 +1,132 @@
+"""Where a video does not decode, and how decoding goes on behind it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Literal, NamedTuple, get_args
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from videomae.video.clock import Clock
+
+OnError = Literal["raise", "skip", "truncate"]
+ON_ERROR = get_args(OnError)
+MOST_FAILURES = 16  # in a row, before a file is taken to have ended
+PATCHED = "patched by the decoder"
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise a ValueError for what is none of `ON_ERROR`."""
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error must be one of {ON_ERROR}, got {on_error!r}.")
+
+
+class Damage(NamedTuple):
+    """A stretch of a video that did not decode, or not cleanly.
+
+    Attributes:
+        start: its first second.
+        end: the second after it.
+        reason: what the decoder says.
+    """
+
+    start: float
+    end: float
+    reason: str
+
+
+def reading_notes(
+    damage: Sequence[Damage], *, gaps: Sequence[tuple[float, float]] = (), assumed_fps: float | None = None
+) -> list[str]:
+    """Say what is odd about the time of a video, each as the rest of a sentence that begins with its name."""
+    found = [f"did not decode from {d.start:.2f} s to {d.end:.2f} s ({d.reason})" for d in damage]
+    found += [f"shows nothing from {start:.2f} s to {end:.2f} s, where its clock jumps" for start, end in gaps]
+    if assumed_fps is not None:
+        found.append(f"holds no times: {assumed_fps:g} frames per second are assumed, --fps sets another rate")
+    return found
+
+
+class DamageLog:
+    """Collects what was lost of a video, or patched, as stretches of time.
+
+    Args:
+        clock: of its container.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._step = clock, 1 / clock.fps
+        self._spots: list[tuple[float, str]] = []
+
+    def lost(self, reason: str, stamp: int | None, *, after: tuple[int | None, float]) -> None:
+        """Note that the frame of a stamp did not come; ``after`` it came one of this stamp at this second."""
+        last, time = after
+        is_known = stamp is not None and last is not None
+        ahead = float((stamp - last) * self._clock.tick) if is_known else self._step  # type: ignore[operator]
+        self._spots.append((max(time + ahead, 0.0), reason))
+
+    def patched(self, time: float) -> None:
+        """Note that the frame of this second had to be patched."""
+        self._spots.append((time, PATCHED))
+
+    @property
+    def found(self) -> list[Damage]:
+        """The stretches, in order."""
+        found: list[Damage] = []
+        for time, reason in sorted(self._spots):
+            if found and time <= found[-1].end + self._step / 2:
+                start, _, reasons = found.pop()
+                reason = reasons if reason in reasons.split(", ") else f"{reasons}, {reason}"
+                found.append(Damage(start, time + self._step, reason))
+            else:
+                found.append(Damage(time, time + self._step, reason))
+        return found
+
+
+def packets_past_damage(demux: Callable[[], Any], lost: Callable[[str], object]) -> Iterator[Packet]:
+    """Yield packets; where the file is damaged between them, go on with the next one that can be found.
+
+    Args:
+        demux: returns PyAV's generator of packets, from where the file stands.
+        lost: called with the reason.
+    """
+    failures = 0
+    while failures < MOST_FAILURES:
+        try:
+            with closing(demux()) as packets:
+                for packet in packets:
+                    failures = 0
+                    yield packet
+        except av.error.InvalidDataError as error:
+            failures += 1
+            lost(str(error.strerror))
+        else:
+            return
+
+
+class PastDamage:
+    """Decodes packets of one stream, one after the other; where one does not decode, says so and goes on.
+
+    What comes before the first key frame is not damaged: nobody can decode it, it may be missing without a word.
+
+    Args:
+        lost: called with the reason and the packet; None raises FFmpeg's error instead.
+    """
+
+    def __init__(self, lost: Callable[[str, Packet], object] | None) -> None:
+        self._lost, self._has_begun = lost, False
+
+    def __call__(self, packet: Packet) -> Iterator[VideoFrame]:
+        """Yield the frames that come out after a packet; those that are left, after the one that marks the end."""
+        is_end = packet.size == 0 and packet.pts is None
+        self._has_begun |= packet.is_keyframe or is_end
+        for _ in range(MOST_FAILURES if is_end else 1):
+            try:
+                yield from packet.decode()
+            except av.FFmpegError as error:
+                if self._has_begun and self._lost is None:
+                    raise
+                if self._has_begun and self._lost is not None:
+                    self._lost(str(error.strerror), packet)
+            else:
+                return
