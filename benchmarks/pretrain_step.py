@@ -1,6 +1,7 @@
 """One pre-training step, ours against transformers: same weights, clips and masks; time, peak memory and loss.
 
     python benchmarks/pretrain_step.py [--preset base] [--batch 4] [--rounds 5]
+    python benchmarks/pretrain_step.py --preset nano --image-size 48 --patch-size 8 --tubelet-size 4 --batch 16
 
 Each implementation lives in a process of its own, so that peak memory is its own; the two take turns, step by step, so
 that a slow moment of the machine meets both. Needs transformers (`pip install -e '.[dev]'`).
@@ -14,6 +15,8 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+SIZES = ("image_size", "patch_size", "num_frames", "tubelet_size")
 
 
 def work(implementation: str, directory: Path, batch: int, pipe: Connection) -> None:
@@ -30,11 +33,11 @@ def work(implementation: str, directory: Path, batch: int, pipe: Connection) -> 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = VideoMAEForPreTraining.from_pretrained(directory).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
-    grid = videomae.VideoMAEConfig.from_pretrained(directory).grid
+    config = videomae.VideoMAEConfig.from_pretrained(directory)
     generator = torch.Generator().manual_seed(0)
     while pipe.recv():
-        pixel_values = torch.randn(batch, 16, 3, 224, 224, generator=generator)
-        mask = videomae.tube_mask(grid, 0.9, batch_size=batch, generator=generator)
+        pixel_values = torch.randn(batch, config.num_frames, 3, *config.frame_size, generator=generator)
+        mask = videomae.tube_mask(config.grid, 0.9, batch_size=batch, generator=generator)
         start = time.perf_counter()
         loss = model(pixel_values, bool_masked_pos=mask).loss
         loss.backward()
@@ -48,6 +51,8 @@ def work(implementation: str, directory: Path, batch: int, pipe: Connection) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="base")
+    for name in SIZES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help="in place of the preset's")
     parser.add_argument("--batch", type=int, default=4, help="clips per step")
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each, after one untimed")
     arguments = parser.parse_args()
@@ -55,8 +60,9 @@ def main() -> None:
     from videomae import VideoMAEConfig, VideoMAEForPreTraining
 
     with tempfile.TemporaryDirectory() as folder:
+        sizes = {name: getattr(arguments, name) for name in SIZES if getattr(arguments, name)}
         config = VideoMAEConfig.preset(
-            arguments.preset, use_mean_pooling=False, layer_norm_eps=1e-12, output_norm_eps=1e-5
+            arguments.preset, **sizes, use_mean_pooling=False, layer_norm_eps=1e-12, output_norm_eps=1e-5
         )
         VideoMAEForPreTraining(config).save_pretrained(folder)
         context = multiprocessing.get_context("spawn")

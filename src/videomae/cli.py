@@ -11,7 +11,7 @@ from typing import NamedTuple
 from videomae.config import nearest
 from videomae.console import NotesHandler, printable
 from videomae.errors import VideoMAEError
-from videomae.processes import safe_path
+from videomae.processes import safe_path, wait_passively
 
 
 class Command(NamedTuple):
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     package, which one line says. 130: interrupted. VIDEOMAE_DEBUG=1 shows the traceback of 2 and 3.
     """
     logging.basicConfig(handlers=[NotesHandler()])
+    wait_passively()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

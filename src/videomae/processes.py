@@ -30,6 +30,16 @@ def local_world_size(default: int) -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", default))
 
 
+def wait_passively() -> None:
+    """Let threads of this process and of those that it starts sleep while they wait for each other.
+
+    OpenMP's spin by default, so that beside another busy process they lose not its share but nearly all of their time;
+    benchmarks/waiting.py shows it. It reads this when torch is imported, so call it before; what the environment says
+    already stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 @contextmanager
 def environment(name: str, value: str) -> Iterator[None]:
     """Set a variable of the environment for the block."""
