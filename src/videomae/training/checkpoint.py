@@ -214,7 +214,8 @@ def _checked(content: dict[str, Any]) -> RunState:
         ValueError: if a value is no number of its kind.
     """
     for name, value in content.items():
-        is_score = name == "best_score" and isinstance(value, float | int) and math.isfinite(value)
+        is_real = isinstance(value, float | int) and math.isfinite(value)
+        is_score = is_real and (name == "best_score" or (name == "seconds" and value >= 0))
         is_count = type(value) is int and value >= 0
         if not (is_score or is_count or (name.startswith("best") and value is None)):
             raise ValueError(f"{name} must be a number of its kind, got {value!r}.")

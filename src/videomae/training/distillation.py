@@ -13,10 +13,12 @@ Shapes: B clips, T frames, H x W pixels; N tubelets, V visible; D width, L class
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from videomae.data.manifest import Manifest, Sample
+from videomae.errors import DataError
 from videomae.options import parse_duration
 from videomae.training.experiment import (
     Batch,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from videomae.video.processors import VideoMAEImageProcessor
 
 TEACHER_FOLDER = "teacher"  # in the run directory
+FEWEST_HELD_OUT = 2  # videos a class, on average, for the teacher to be validated on
 TEACHER_COST = 0.5  # of a step of it, over one of the student, by which the time is shared out where it is limited
 _TRAINING_ONLY = ("batch_norm.", "hints.")  # beginnings of the names of what the trained model does not keep
 
@@ -63,6 +66,10 @@ class TeacherSettings:
 
     answers: float = 0.5
     """Weight of its answers in the loss; labels have 1 minus this."""
+
+    held_out: float = 0.1
+    """Fraction of the training videos, by group, that the teacher does not learn, so that its best weights are chosen
+    by them, where there are no videos to validate on and enough of each class. The classifier learns all."""
 
     hints: float = 2.0
     """Weight of the squared error of its features, which have deviation 1."""
@@ -137,7 +144,9 @@ class Distillation(Experiment):
         s = settings
         _check(s)
         self.train, self.val = labelled_splits(s.data)
-        self.samples = self.train.samples
+        taught, self.teacher_val = self._hold_out()
+        self.taught = len(taught)
+        self.samples = (*taught, *(self.teacher_val or ()))
         self.checkpoint = None
         fields = {"id2label": dict(enumerate(self.train.classes)), "use_mean_pooling": True, **s.clips.config_fields()}
         self.config = resolve_config(s, None, **fields)
@@ -145,6 +154,17 @@ class Distillation(Experiment):
         self.side = round(self.config.frame_size[0] * 9 / 8)  # whole frames; the model sees their middle
         self.visible = max(round(s.motion.keep * self.config.num_tubelets), 1)
         self._cache: FrameCache | None = None
+
+    def _hold_out(self) -> tuple[Sequence[Sample], Manifest | None]:
+        """Return the training videos that the teacher learns, and those that it is validated on besides."""
+        fraction = self.settings.teacher.held_out
+        if self.val is not None or fraction * len(self.train) < FEWEST_HELD_OUT * len(self.train.classes):
+            return self.train.samples, None
+        try:
+            split = self.train.grouped_split({"train": 1 - fraction, "val": fraction}, seed=self.settings.run.seed)
+        except DataError:  # too few groups
+            return self.train.samples, None
+        return split.split("train").samples, split.split("val")
 
     def model_class(self) -> "type[PretrainedModel]":
         """Return the model with its classifier."""
@@ -249,12 +269,16 @@ class Distillation(Experiment):
 
     def validation(self, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
         """Return what measures top-1 accuracy, where there are videos to validate on."""
-        if self.val is None:
+        return self.validation_on(self.val, run)
+
+    def validation_on(self, val: Manifest | None, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
+        """Return what measures top-1 accuracy on some videos; None for none."""
+        if val is None:
             return None
         from videomae.video.augment import squeezed_view
 
         view = partial(squeezed_view, side=self.side, image_size=self.config.frame_size[0])
-        return build_validation(self.settings.loader, self.val, self.config, self.statistics, run, view=view)
+        return build_validation(self.settings.loader, val, self.config, self.statistics, run, view=view)
 
     def run_settings(self) -> RunSettings:
         """Return how to run, in the time that reading and the teacher left."""
@@ -271,9 +295,12 @@ class Distillation(Experiment):
     def describe(self, model: "PretrainedModel", run: Run) -> list[str]:
         """Say what is trained on what."""
         kept = self._cache.nbytes / 1e6 if self._cache else 0
+        validated = f"{len(self.val) if self.val else 0} to validate on"
+        if self.teacher_val:
+            validated = f"{len(self.teacher_val)} of which the teacher was chosen by"
         return [
-            f"{len(self.train)} videos of {len(self.train.classes)} classes, {len(self.val) if self.val else 0} to "
-            f"validate on; {model.num_parameters() / 1e6:.2f} M parameters on {run.accelerator.device}; {kept:.0f} MB "
+            f"{len(self.train)} videos of {len(self.train.classes)} classes, {validated}; "
+            f"{model.num_parameters() / 1e6:.2f} M parameters on {run.accelerator.device}; {kept:.0f} MB "
             "of frames in memory"
         ]
 
@@ -317,13 +344,13 @@ def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "tu
         steps=max(round(s.teacher.steps_fraction * run.schedule.steps), 1),
         gradient_checkpointing=False,
         compile=False,
-        final="last",
+        final="last" if e.teacher_val is None else "best",
         patience=None,
         keep_last=1,
     )
     warmup = s.optim.warmup_epochs * s.teacher.steps_fraction
     optim = OptimSettings(lr=s.teacher.lr, scale_lr=False, warmup_epochs=warmup)
-    schedule = Schedule.make(settings, optim, num_videos=len(e.samples), world_size=1)
+    schedule = Schedule.make(settings, optim, num_videos=e.taught, world_size=1)
 
     def loss(model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
         run.unreadable.add(batch["unreadable"])
@@ -333,10 +360,10 @@ def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "tu
         teacher,
         loss,
         # Clips of its own: its answers to those that it was trained on say little.
-        build_training_loader(e, run, seed=step_seed(s.run.seed, 1)),
+        build_training_loader(e, run, seed=step_seed(s.run.seed, 1), first=e.taught),
         parameter_groups(teacher, depth=0, weight_decay=optim.weight_decay),
         DataTimeMeter(),
-        e.validation(run),
+        e.validation_on(e.val or e.teacher_val, run),
         e.score,
         "teacher",
     )
@@ -344,6 +371,7 @@ def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "tu
     outcome = fit(accelerator, job, schedule, folder=folder, run=settings, optim=optim)
     if outcome.interrupted:
         raise Preempted(outcome)
+    teacher.load_state_dict(outcome.weights)
     return teacher.eval().requires_grad_(False), outcome.seconds
 
 
@@ -380,6 +408,10 @@ def _check(s: DistillSettings) -> None:
     ):
         if not 0 < value <= 1:
             raise ValueError(f"{name} must lie above 0, and be at most 1, got {value}.")
-    for name, value in (("teacher.answers", s.teacher.answers), ("motion.until", s.motion.until)):
+    for name, value in (
+        ("teacher.answers", s.teacher.answers),
+        ("teacher.held_out", s.teacher.held_out),
+        ("motion.until", s.motion.until),
+    ):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")

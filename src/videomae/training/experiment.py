@@ -218,14 +218,16 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
     return save_model(s.out, e.model_class(), model.config, outcome, e.processor, accelerator)
 
 
-def build_training_loader(experiment: Experiment, run: Run, *, seed: int) -> "DataLoader[Any]":
-    """Return the loader of an experiment's training clips, in an order and with draws of ``seed``."""
+def build_training_loader(
+    experiment: Experiment, run: Run, *, seed: int, first: int | None = None
+) -> "DataLoader[Any]":
+    """Return the loader of training clips of an experiment's (first) videos, in an order and with draws of ``seed``."""
     from videomae.data.dataset import VideoDataset, build_loader
 
     e, s, accelerator = experiment, experiment.settings, run.accelerator
     return build_loader(
         VideoDataset(
-            e.samples,
+            e.samples[:first],
             sampling=s.clips,
             clip_frames=e.config.num_frames,
             training=True,

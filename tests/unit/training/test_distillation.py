@@ -13,8 +13,9 @@ from videomae.models.masking import moving_tubelets
 from videomae.models.student import Student
 from videomae.models.teacher import LUMA, Teacher
 from videomae.models.videomae import VideoMAEForVideoClassification
+from videomae.training import distillation
 from videomae.training.checkpoint import list_steps
-from videomae.training.distillation import Distillation, fold
+from videomae.training.distillation import Distillation, distill, fold
 from videomae.training.metrics_log import read_metrics
 from videomae.video.augment import AffineCrop, distill_augmentation, seeded, squeezed_view
 from videomae.video.augment_settings import DistillAugmentation
@@ -93,6 +94,27 @@ def test_it_learns_motions_from_random_weights(tmp_path):
     """
     result = run("distill", tmp_path / "data", tmp_path / "run", *more.split())
     assert result.best_score > 0.4  # chance is 0.17, and of 24 videos it gives 10 right once in 300 runs
+
+
+def test_the_teacher_is_chosen_by_videos_that_it_did_not_learn_and_the_classifier_learns_all(tmp_path, monkeypatch):
+    write_motion_videos(tmp_path / "data" / "train", per_class=4, size=16, num_frames=8)
+    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    options = ("--run.validate-every", "1", "--teacher.steps-fraction", "1")
+    few = Distillation(settings("distill", tmp_path / "data", "x"))
+    assert (few.taught, few.teacher_val) == (24, None)
+    monkeypatch.setattr(distillation, "FEWEST_HELD_OUT", 0.25)
+    asked = settings("distill", tmp_path / "data", tmp_path / "run", "--teacher.held-out", "0.25", *options)
+    experiment = Distillation(asked)
+    held = {sample.file for sample in experiment.teacher_val}
+    assert len(held) == 6
+    assert {sample.file for sample in experiment.samples[: experiment.taught]} | held == {
+        sample.file for sample in experiment.train
+    }
+    assert len(experiment.samples) == 24
+    distill(asked)
+    lines = read_metrics(tmp_path / "run" / "teacher")
+    assert [line["step"] for line in lines if "val_top1" in line] == [4, 8, 12]
+    assert not [line for line in read_metrics(tmp_path / "run") if "val_top1" in line]
 
 
 # A kill in the middle of the teacher's three steps, and one in the middle of the run's own six.
