@@ -52,8 +52,9 @@ def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Ma
         parameter = learnt[places[owner]]
         if tensor.shape not in (parameter.shape, ()):
             raise ValueError(f"{name} is {tuple(tensor.shape)}, its parameter {tuple(parameter.shape)}.")
-        shared = _shared_as(parameter, tensor) if tensor.shape == parameter.shape else tensor
-        state.setdefault(places[owner], {})[key] = shared
+        if tensor.shape == parameter.shape:
+            tensor = _laid_out_as(parameter, _shared_as(parameter, tensor))
+        state.setdefault(places[owner], {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -78,3 +79,8 @@ def _shared_as(reference: Tensor | None, tensor: Tensor) -> Tensor:
         return tensor
     mesh = reference.device_mesh
     return distribute_tensor(tensor.to(mesh.device_type), mesh, reference.placements, src_data_rank=None)
+
+
+def _laid_out_as(reference: Tensor, tensor: Tensor) -> Tensor:
+    """Return a tensor in the memory format of its parameter: fused optimisers walk through the memory of both alike."""
+    return tensor if tensor.stride() == reference.stride() else torch.empty_like(reference, dtype=tensor.dtype).copy_(tensor)
