@@ -7,7 +7,8 @@ and the model at the end. docs/new-training-method.md adds one.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
@@ -69,6 +70,7 @@ class Experiment(ABC):
         statistics: mean and standard deviation of the input.
         title: what the progress bar is called.
         score: the figure of a validation that says which weights are best; higher is better.
+        faster: beginnings of names of parameters that learn so many times faster, and do not decay.
         frozen: beginning of the names of parameters that are not trained, for the estimate of memory; None trains all.
     """
 
@@ -80,6 +82,7 @@ class Experiment(ABC):
     config: VideoMAEConfig
     statistics: Statistics
     frozen: str | None = None
+    faster: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, settings: TrainingSettings) -> None:
         settings.loader.check()
@@ -210,6 +213,7 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
         weight_decay=s.optim.weight_decay,
         layer_decay=s.optim.layer_decay,
         muon_scale=schedule.muon_scale(s.optim),
+        faster=e.faster,
     )
     job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step)
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,7 +17,13 @@ _FUSED = ("cuda", "mps", "cpu")  # devices that PyTorch has a fused AdamW for
 
 
 def parameter_groups(
-    model: nn.Module, *, depth: int, weight_decay: float, layer_decay: float = 1.0, muon_scale: float | None = None
+    model: nn.Module,
+    *,
+    depth: int,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    muon_scale: float | None = None,
+    faster: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict]:
     """Sort the trainable parameters into groups of equal optimiser, weight decay and learning rate.
 
@@ -30,21 +37,23 @@ def parameter_groups(
         weight_decay: of the parameters that decay.
         layer_decay: in (0, 1]; 1 is off.
         muon_scale: Muon's learning rate over AdamW's, for the matrices of the blocks; None gives all to AdamW.
+        faster: by beginnings of names, how many times faster such parameters learn, without decay.
 
     Returns:
         Groups for `build_optimizer`, with ``lr_scale``, by which the learning rate of a step is multiplied, and
         ``muon``.
     """
-    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         layer = layer_of(name, depth)
-        decays = parameter.ndim > 1 and not name.endswith("mask_token")
+        own = next((factor for beginning, factor in faster.items() if name.startswith(beginning)), None)
+        decays = parameter.ndim > 1 and not name.endswith("mask_token") and own is None
         muon = muon_scale is not None and parameter.ndim == 2 and _MATRIX.search(name) is not None
-        scale = layer_decay ** (depth + 1 - layer)
+        scale = layer_decay ** (depth + 1 - layer) if own is None else own
         group = groups.setdefault(
-            (layer if layer_decay != 1.0 else 0, decays, muon),
+            (layer if layer_decay != 1.0 else 0, decays, muon, own or 1.0),
             {
                 "params": [],
                 "weight_decay": weight_decay if decays else 0.0,

@@ -83,4 +83,8 @@ def _shared_as(reference: Tensor | None, tensor: Tensor) -> Tensor:
 
 def _laid_out_as(reference: Tensor, tensor: Tensor) -> Tensor:
     """Return a tensor in the memory format of its parameter: fused optimisers walk through the memory of both alike."""
-    return tensor if tensor.stride() == reference.stride() else torch.empty_like(reference, dtype=tensor.dtype).copy_(tensor)
+    return (
+        tensor
+        if tensor.stride() == reference.stride()
+        else torch.empty_like(reference, dtype=tensor.dtype).copy_(tensor)
+    )

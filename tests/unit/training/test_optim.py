@@ -47,6 +47,13 @@ def test_vectors_and_the_mask_token_do_not_decay():
     assert not any(".mlp." in name and name.endswith("weight") for name in free)
 
 
+def test_parts_may_learn_faster_and_without_decay():
+    model = VideoMAEForVideoClassification(CONFIG)
+    groups = names_by_group(model, weight_decay=0.05, faster={"classifier.": 3.0})
+    assert groups[0.0, 3.0] == {"classifier.weight", "classifier.bias"}
+    assert sum(map(len, groups.values())) == len(list(model.parameters()))
+
+
 def test_layers_learn_slower_towards_the_input():
     """Three steps of 0.5 lie between the head and the patch embedding of a model with two blocks (v1's numbering)."""
     groups = names_by_group(VideoMAEForVideoClassification(CONFIG), weight_decay=0.05, layer_decay=0.5)
