@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +16,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 CONFIG_NAME = "config.json"
+
+# What no model comes near, and a file that was made to harm may say: refused before anything is made of that size.
+MAX_LABELS = 100_000
+_MAX_DEPTH, _MAX_FIELD = 1024, 2**20
+_MAX_TUBELETS, _MAX_CLIP_PIXELS = 2**16, 2**26
 
 ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
@@ -365,7 +371,10 @@ class VideoMAEConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 setattr(self, name, tuple(value))
-        self.id2label = {int(index): str(label) for index, label in sorted(self.id2label.items(), key=_index)}
+        try:
+            self.id2label = {int(index): str(label) for index, label in sorted(self.id2label.items(), key=_index)}
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"id2label must map numbers to class names: {str(error).rstrip('.')}.") from error
 
     def validate(self) -> None:
         """Raise a ValueError for sizes that do not divide, values out of range and unknown choices.
@@ -378,6 +387,12 @@ class VideoMAEConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
+            largest = _MAX_DEPTH if name.endswith("num_hidden_layers") else _MAX_FIELD
+            if value > largest:
+                raise ValueError(f"{name} must be at most {largest}, got {value}.")
+        for name, field in self.__dataclass_fields__.items():
+            if isinstance(field.default, bool) and not isinstance(flag := getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {flag!r}.")
         for width, heads in _WIDTHS_AND_HEADS:
             if getattr(self, width) % getattr(self, heads):
                 raise ValueError(
@@ -395,6 +410,13 @@ class VideoMAEConfig:
                 f"num_frames must be divisible by tubelet_size, got {self.num_frames} and {self.tubelet_size}: "
                 "the frames left over would be dropped."
             )
+        height, width = self.frame_size
+        if self.num_tubelets > _MAX_TUBELETS or self.num_frames * height * width > _MAX_CLIP_PIXELS:
+            raise ValueError(
+                f"a clip of {self.num_frames} frames of {height} x {width} pixels has {self.num_tubelets} tubelets; "
+                f"there may be at most {_MAX_TUBELETS}, and {_MAX_CLIP_PIXELS} pixels in all: choose fewer frames, "
+                "smaller ones, or larger patches."
+            )
         for name in (
             "hidden_dropout_prob",
             "attention_probs_dropout_prob",
@@ -411,17 +433,21 @@ class VideoMAEConfig:
         for name in ("layer_norm_eps", "output_norm_eps", "initializer_range", "clip_stride", "clip_fps"):
             if name == "clip_fps" and self.clip_fps is None:
                 continue
-            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be a number above 0, got {getattr(self, name)!r}.")
-        if self.position_embedding == "interpolate" and (self.position_grid is None or len(self.position_grid) != 3):
+            if not _is_number(getattr(self, name)) or not 0 < getattr(self, name) <= _MAX_FIELD:
+                raise ValueError(
+                    f"{name} must be a number above 0, and at most {_MAX_FIELD}, got {getattr(self, name)!r}."
+                )
+        if self.position_embedding == "interpolate" and not _is_grid(self.position_grid):
             raise ValueError(
                 "position_embedding='interpolate' needs position_grid, the tubelets (time, height, width) that the "
-                f"weights were trained with, got {self.position_grid!r}."
+                f"weights were trained with, at most {_MAX_TUBELETS} in all, got {self.position_grid!r}."
             )
         for name in ("image_mean", "image_std"):
             values = getattr(self, name)
-            if values is not None and len(values) != self.num_channels:
+            if values is not None and not (isinstance(values, tuple) and len(values) == self.num_channels):
                 raise ValueError(f"{name} needs one value per channel ({self.num_channels}), got {values!r}.")
+            if values is not None and not all(map(_is_number, values)):
+                raise ValueError(f"{name} must hold finite numbers, got {values!r}.")
         if list(self.id2label) != list(range(len(self.id2label))):
             raise ValueError(
                 f"id2label must name the classes 0, 1, 2, ... without gaps, got {list(self.id2label)[:10]}."
@@ -463,13 +489,21 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _default_labels(number: int) -> dict[int, str]:
-    if number < 0:
-        raise ValueError(f"num_labels must not be negative, got {number}.")
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"num_labels must be a whole number and must not be negative, got {number!r}.")
+    if number > MAX_LABELS:
+        raise ValueError(f"num_labels must be at most {MAX_LABELS}, got {number}.")
     return {index: f"LABEL_{index}" for index in range(number)}
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_grid(value: Any) -> bool:
+    if not isinstance(value, tuple) or not all(isinstance(side, int) and side > 0 for side in value):
+        return False
+    return len(value) == 3 and math.prod(value) <= _MAX_TUBELETS
 
 
 def _index(item: tuple[Any, Any]) -> int:
@@ -497,15 +531,18 @@ def check_model_type(content: Mapping[str, Any]) -> None:
 def _from_videomae_v2(content: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the config.json of OpenGVLab's VideoMAEv2 folders, whose sizes stand under "model_config"."""
     theirs = content["model_config"]
+    if not isinstance(theirs, Mapping) or not all(_is_number(theirs.get(name, 1)) for name in _V2_MLP):
+        raise CheckpointError(f"model_config must hold the sizes of a VideoMAEv2 model, got {theirs!r}.")
     for name in ("use_learnable_pos_emb", "cos_attn"):
         if theirs.get(name):
             raise CheckpointError(f"VideoMAEv2 with {name}=true is not known here: load a checkpoint without it.")
     fields = {ours: theirs[name] for ours, name in _VIDEOMAE_V2_FIELDS if theirs.get(name) is not None}
-    fields["intermediate_size"] = int(theirs["embed_dim"] * theirs.get("mlp_ratio", 4))
+    fields["intermediate_size"] = int(theirs.get("embed_dim", 768) * theirs.get("mlp_ratio", 4))
     fields["output_norm_eps"] = fields.setdefault("layer_norm_eps", 1e-6)
     return fields
 
 
+_V2_MLP = ("embed_dim", "mlp_ratio")
 _VIDEOMAE_V2_FIELDS = (
     ("image_size", "img_size"),
     ("patch_size", "patch_size"),

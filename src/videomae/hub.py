@@ -17,6 +17,8 @@ HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_down
 # The form of "organisation/name", which no other path has; the Hub's finer rules are checked by huggingface_hub.
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
+_MAX_JSON = 2**26  # bytes, of which Python makes some ten times as many
+
 # A Hub that did not answer is left alone for this long, so that a load of five cached files waits for it once.
 _PATIENCE = 30.0
 silent_until: dict[str, float] = {}
@@ -86,8 +88,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
         CheckpointError: if the file cannot be read or does not hold a JSON object.
     """
     try:
+        if Path(path).stat().st_size > _MAX_JSON:
+            raise ValueError(f"it is larger than {_MAX_JSON} bytes")
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path} as JSON: {error}. Fetch or save it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}.")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from videomae.config import nearest
+from videomae.config import MAX_LABELS, nearest
 from videomae.data.sources import is_video, video_files
 from videomae.errors import DataError
 
@@ -197,7 +197,7 @@ def _read_ucf101(path: Path, root: Path, fold: int) -> Rows:
         for file in lists:
             for line in _lines(file):
                 video = re.sub(r" \d+$", "", line)
-                group = re.search(r"(\w+_g\d+)_c\d+", video)
+                group = re.fullmatch(r"(.+_g\d+)_c\d+", Path(video).stem)
                 yield video, video.split("/")[0], {"split": file.name[:-10], "group": group and group[1]}
 
     return rows(), classes
@@ -227,8 +227,8 @@ def _read_v1(path: Path, root: Path, fold: int) -> Rows:
 
     def rows() -> Iterator[Row]:
         for number, line in enumerate(_lines(path), start=1):
-            three = re.fullmatch(r"(.+) (-?\d+) (-?\d+)", line)
-            two = re.fullmatch(r"(.+) (\d+)", line)
+            three = re.fullmatch(r"(.+) (-?\d{1,18}) (-?\d{1,18})", line)
+            two = re.fullmatch(r"(.+) (\d{1,18})", line)
             if three and (is_video(three[1]) or not (two and is_video(two[1]))):
                 if int(three[3]) > 0 and not is_video(three[1]):
                     raise DataError(
@@ -243,6 +243,8 @@ def _read_v1(path: Path, root: Path, fold: int) -> Rows:
 
     found = list(rows())
     most = max((int(label) for _, label, _ in found if label is not None), default=-1)
+    if most >= MAX_LABELS:
+        raise DataError(f"{path} names the class {most}; there may be at most {MAX_LABELS}. Correct the list.")
     return found, [str(number) for number in range(most + 1)]
 
 

@@ -273,7 +273,9 @@ def _build(found: Rows, root: Path) -> Manifest:
     rows, classes = list(found[0]), found[1]
     names = {label for _, label, _ in rows if label is not None}
     if classes is None:
-        classes = sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+        classes = sorted(
+            names, key=lambda name: (0, int(name), name) if name.isdecimal() and len(name) < 19 else (1, 0, name)
+        )
     if unknown := sorted(names - set(classes)):
         raise DataError(
             f"labels {unknown} are not among the {len(classes)} classes of the official list. Check that both are of "

@@ -20,6 +20,7 @@ from videomae.models.weights import (
     Checkpoint,
     Tensors,
     checkpoint_of,
+    count_blocks,
     open_checkpoint,
     save_hf,
     save_v1,
@@ -152,6 +153,7 @@ class PretrainedModel(TransformersMethods):
             overrides = {"use_mean_pooling": True} | overrides
         config = checkpoint.resolve_config(**overrides) if config is None else config.replace(**overrides)
         checkpoint = checkpoint.with_channels(config.num_channels)
+        _check_depth(checkpoint, config, cls.task)
         with torch.device("meta"):
             model = cls(config)
         model.fill(checkpoint, dtype=_resolve_dtype(dtype, checkpoint), ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -350,6 +352,11 @@ def match_tensors(
             for name in mismatched
             if name not in untrained
         ),
+        *(
+            f"{name} is {tensor.dtype}, which is no floating-point number"
+            for name, tensor in found.items()
+            if name in expected and name not in untrained and not tensor.is_floating_point()
+        ),
     ]
     if wrong:
         advice = ""
@@ -363,6 +370,20 @@ def match_tensors(
             + "."
         )
     return {name: found[name] for name in expected if name not in untrained}, untrained
+
+
+def _check_depth(checkpoint: Checkpoint, config: VideoMAEConfig, task: str) -> None:
+    """Raise a CheckpointError, before any is made, if there are other blocks than the configuration says."""
+    depths = {"videomae.blocks.": config.num_hidden_layers}
+    if task == "pretraining":
+        depths["decoder.blocks."] = config.decoder_num_hidden_layers
+    for beginning, number in depths.items():
+        found = count_blocks(checkpoint.tensors, beginning)
+        if found and found != number:
+            raise CheckpointError(
+                f"{checkpoint.source} does not fit the model: it has {found} blocks {beginning}*, and the "
+                f"configuration {number}. Correct config.json, or fetch both again."
+            )
 
 
 def _resolve_dtype(dtype: torch.dtype | str | None, checkpoint: Checkpoint) -> torch.dtype:

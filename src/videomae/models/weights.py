@@ -113,6 +113,8 @@ _HF_BLOCK = re.compile(r"(.*(?:encoder\.layer|decoder\.decoder_layers)\.\d+\.)(.
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _WEIGHT_FILES = (_SAFETENSORS, _SAFETENSORS + ".index.json", _PICKLE, _PICKLE + ".index.json")
 
+_NAMES_OF_A_WEIGHT = 8  # at most: a file may store one under several names
+_SHARD = re.compile(r"\w[\w.-]*")
 _WEIGHT_FILE = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 
 # What shapes do not tell.
@@ -265,7 +267,7 @@ def to_our_names(raw: Tensors, *, source: str) -> tuple[str, Tensors]:
     table = raw.pop("backbone.pos_embed", None)
     if table is not None:
         _check_position_table(table, source)
-    return family, {_rename(name, family): tensor for name, tensor in raw.items()}
+    return family, _without_doubles(((_rename(name, family), tensor) for name, tensor in raw.items()), source)
 
 
 def from_our_names(tensors: Tensors, family: str) -> Tensors:
@@ -313,7 +315,7 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
         "num_channels": channels,
         "tubelet_size": tubelet[0],
         "patch_size": tubelet[1] if tubelet[1] == tubelet[2] else tuple(tubelet[1:]),
-        "num_hidden_layers": _depth(tensors, "videomae.blocks."),
+        "num_hidden_layers": count_blocks(tensors, "videomae.blocks."),
         "num_attention_heads": _HEADS.get(width) or _nearest_divisor(width, width // 64),
         "intermediate_size": len(tensors["videomae.blocks.0.mlp.fc1.weight"]),
         "layer_norm_eps": 1e-12 if family == "hf" else 1e-6,
@@ -326,7 +328,7 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
         decoder_width = len(tensors["decoder.norm.weight"])
         fields |= {
             "decoder_hidden_size": decoder_width,
-            "decoder_num_hidden_layers": _depth(tensors, "decoder.blocks."),
+            "decoder_num_hidden_layers": count_blocks(tensors, "decoder.blocks."),
             "decoder_num_attention_heads": _DECODER_HEADS.get(decoder_width)
             or _nearest_divisor(decoder_width, decoder_width // 64),
             "decoder_intermediate_size": len(tensors["decoder.blocks.0.mlp.fc1.weight"]),
@@ -400,7 +402,7 @@ def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
 
 def _unwrap(raw: Tensors, source: str) -> tuple[str, Tensors]:
     """Return a family and the tensors by its names, without what wrappers have put in front of them."""
-    raw = {_INNER_WRAPPERS.sub("", name): tensor for name, tensor in raw.items()}
+    raw = _without_doubles(((_INNER_WRAPPERS.sub("", name), tensor) for name, tensor in raw.items()), source)
     for family, ending in _PATCH_EMBEDDINGS:
         found = [n.removesuffix(ending) for n in raw if f".{n}".endswith(f".{ending}")]
         chosen = [prefix for prefix in found if not _AVERAGED.search(prefix)] or found
@@ -412,13 +414,26 @@ def _unwrap(raw: Tensors, source: str) -> tuple[str, Tensors]:
         if chosen:
             others = tuple(prefix for prefix in found if prefix not in chosen)
             kept = {n: t for n, t in raw.items() if not (others and n.startswith(others))}
-            return family, {_without(chosen[0], name): tensor for name, tensor in kept.items()}
+            return family, _without_doubles(((_without(chosen[0], name), t) for name, t in kept.items()), source)
     shown = ", ".join(list(raw)[:4]) or "nothing"
     raise CheckpointError(
         f"{source} is not a checkpoint of VideoMAE: its tensors are called {shown} ... Known families: "
         + ", ".join(family.title for family in FAMILIES.values())
         + "."
     )
+
+
+def _without_doubles(items: Iterable[tuple[str, Tensor]], source: str) -> Tensors:
+    """Make a dict, and refuse two tensors of one name, of which one would be lost silently."""
+    tensors: Tensors = {}
+    for name, tensor in items:
+        if name in tensors:
+            raise CheckpointError(
+                f"{source} holds two tensors for {name}, such as with and without a beginning that wrappers put there: "
+                "remove one of them."
+            )
+        tensors[name] = tensor
+    return tensors
 
 
 def _without(prefix: str, name: str) -> str:
@@ -462,14 +477,15 @@ def _replace_beginning(name: str, pairs: Iterable[tuple[str, str]]) -> str:
 def _from_hf(raw: Tensors, source: str) -> Tensors:
     base = "embeddings.patch_embeddings.projection.weight" in raw  # saved by VideoMAEModel, without "videomae."
     for spelling, stored in _HF_SPELLINGS:
-        raw = {name.replace(spelling, stored): tensor for name, tensor in raw.items()}
+        raw = _without_doubles(((name.replace(spelling, stored), tensor) for name, tensor in raw.items()), source)
     for name in [name for name in raw if name.endswith(".query.weight")]:
         stem = name.removesuffix("query.weight")
         parts = [f"{stem}{part}.weight" for part in ("query", "key", "value")]
         if missing := [part for part in parts if part not in raw]:
             raise CheckpointError(f"{source} lacks {', '.join(missing)}: it is incomplete.")
         raw[f"{stem}qkv.weight"] = torch.cat([raw.pop(part) for part in parts])
-    return {_rename(f"videomae.{name}" if base else name, "hf"): tensor for name, tensor in raw.items()}
+    names = {name: _rename(f"videomae.{name}" if base else name, "hf") for name in raw}
+    return _without_doubles(((names[name], tensor) for name, tensor in raw.items()), source)
 
 
 def _task(tensors: Tensors) -> str:
@@ -478,8 +494,9 @@ def _task(tensors: Tensors) -> str:
     return "classification" if any(name.startswith(("classifier.", "fc_norm.")) for name in tensors) else "encoder"
 
 
-def _depth(tensors: Tensors, beginning: str) -> int:
-    return 1 + max(int(name.removeprefix(beginning).split(".")[0]) for name in tensors if name.startswith(beginning))
+def count_blocks(tensors: Tensors, beginning: str) -> int:
+    """Return how many blocks have tensors, whose names begin with such as "videomae.blocks."."""
+    return len({name.removeprefix(beginning).split(".")[0] for name in tensors if name.startswith(beginning)})
 
 
 def _nearest_divisor(width: int, number: int) -> int:
@@ -488,7 +505,8 @@ def _nearest_divisor(width: int, number: int) -> int:
 
 def _check_position_table(table: Tensor, source: str) -> None:
     """Refuse a stored table (1, N, D) that is not the sinusoid which the model computes: it would be lost silently."""
-    if not torch.allclose(table[0].float(), sinusoid_table((1, 1, table.shape[1]), table.shape[2]), atol=1e-5):
+    expected = sinusoid_table((1, 1, table.shape[1]), table.shape[2]) if table.ndim == 3 else None
+    if expected is None or not torch.allclose(table[0].float(), expected, atol=1e-5):
         raise CheckpointError(
             f"{source} has a position table of its own (learned?): only the fixed sinusoid is known here."
         )
@@ -502,10 +520,11 @@ def _read_weights(path_or_id: str | Path, **hub_options: Any) -> Tensors:
     shards = read_json(file).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{file} has no 'weight_map' that tells which shard holds what: fetch it again.")
-    tensors: Tensors = {}
-    for shard in sorted(set(shards.values())):
-        tensors |= read_tensors(fetch_file(path_or_id, shard, **hub_options))
-    return tensors
+    for shard in shards.values():
+        if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+            raise CheckpointError(f"{file} names the shard {shard!r}, which is no file of its folder: fetch it again.")
+    files = (fetch_file(path_or_id, shard, **hub_options) for shard in sorted(set(shards.values())))
+    return _without_doubles((item for shard in files for item in read_tensors(shard).items()), str(path_or_id))
 
 
 def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
@@ -530,17 +549,31 @@ def _load_pickle(file: Path) -> Any:
     if magic not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise CheckpointError(f"{file} is not a PyTorch checkpoint: its content is of another kind.")
     try:
+        is_archive = zipfile.is_zipfile(file)
+        if is_archive:
+            with zipfile.ZipFile(file) as archive:
+                _refuse_growth(sum(info.file_size for info in archive.infolist()), file)
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file} is not a plain checkpoint: it holds Python objects other than tensors, which would run code. "
             "Where you trust it, save its state dict alone, and load that."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, LookupError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # PyTorch's reader believes what the file says, and fails in any way where it is wrong
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{file} is not a readable PyTorch checkpoint ({reason}): download it again.") from error
+
+
+def _refuse_growth(size: int, file: Path) -> None:
+    """Refuse a file that would take more memory than it is long: compressed, or with tensors that repeat themselves."""
+    if size > file.stat().st_size:
         raise CheckpointError(
-            f"{file} is not a readable PyTorch checkpoint ({str(error).splitlines()[0]}): download it again."
-        ) from error
+            f"{file} has {file.stat().st_size} bytes, but unpacks to {size} and more: save the state dict with "
+            "torch.save, uncompressed, each tensor with its own values."
+        )
 
 
 def _harmless() -> list[Any]:
@@ -561,7 +594,11 @@ def _state_dict(content: Any, file: Path) -> Tensors:
         content = content[key]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a mapping of names to tensors.")
-    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    tensors = {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise CheckpointError(f"{file}: {name} is not a dense tensor of numbers. Save it as one.")
+    _refuse_growth(sum(t.numel() * t.element_size() for t in tensors.values()) // _NAMES_OF_A_WEIGHT, file)
     if not tensors:
         raise CheckpointError(f"{file} holds no tensors under {', '.join(map(repr, known))} or at its top.")
     return tensors

@@ -6,6 +6,7 @@ B clips · T frames · C channels · H height and W width in pixels
 
 import dataclasses
 import functools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 _INTERPOLATION = {0: "nearest-exact", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 _LAYOUTS = ("channels_first", "channels_last")
+MAX_SIDE = 2048  # of a processed frame, pixels: a file that was made to harm may ask for any
 _TYPE_FIELDS = ("image_processor_type", "video_processor_type", "feature_extractor_type")
 
 
@@ -130,15 +132,16 @@ class VideoMAEImageProcessor:
         self.crop_size = _as_size("crop_size", self.crop_size, ("height", "width"))
         self.image_mean = _as_statistic("image_mean", self.image_mean)
         self.image_std = _as_statistic("image_std", self.image_std)
-        self.resample = _RESAMPLE.get(self.resample, -1) if isinstance(self.resample, str) else int(self.resample)
-        if self.resample not in _INTERPOLATION:
+        if isinstance(self.resample, str):
+            self.resample = _RESAMPLE.get(self.resample, -1)
+        if not isinstance(self.resample, int) or self.resample not in _INTERPOLATION:
             raise ValueError(f"resample must be one of {', '.join(_RESAMPLE)}, or PIL's number for it (0 to 3).")
         lengths = {len(value) for value in (self.image_mean, self.image_std) if isinstance(value, tuple)}
         if len(lengths) > 1:
             raise ValueError(
                 f"image_mean and image_std must not differ in length, got {self.image_mean} and {self.image_std}."
             )
-        if not self.rescale_factor > 0:
+        if not isinstance(self.rescale_factor, int | float) or not 0 < self.rescale_factor < math.inf:
             raise ValueError(f"rescale_factor must be positive, got {self.rescale_factor!r}.")
         for name in ("input_data_format", "data_format"):
             if getattr(self, name) not in (None, *_LAYOUTS):
@@ -158,6 +161,8 @@ class VideoMAEImageProcessor:
         """
         hub_options, overrides = split_hub_options(options)
         content = cls._read(path_or_id, hub_options)
+        if not isinstance(content, Mapping):
+            raise CheckpointError(f"{str(path_or_id)!r} has no processor, but {content!r}. Save it again.")
         for found in (content.get(name) for name in _TYPE_FIELDS):
             if found is not None and not str(found).startswith("VideoMAE"):
                 raise CheckpointError(f"{str(path_or_id)!r} has a processor of type {found!r}, not one of VideoMAE.")
@@ -458,7 +463,7 @@ class VideoMAEVideoProcessor(VideoMAEImageProcessor):
                 "Give num_frames or fps, not both."
             )
         for name, value in (("num_frames", self.num_frames), ("fps", self.fps)):
-            if value is not None and value <= 0:
+            if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise ValueError(f"{name} must be positive, got {value}.")
 
     def preprocess(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
@@ -532,15 +537,25 @@ def _as_size(name: str, size: Any, number_means: tuple[str, ...]) -> dict[str, i
     elif isinstance(size, list | tuple) and len(size) == 2:
         size = {"height": size[0], "width": size[1]}
     forms = {("height", "width"), number_means}
-    if not isinstance(size, Mapping) or tuple(sorted(size)) not in forms or any(not edge > 0 for edge in size.values()):
+    is_mapping = isinstance(size, Mapping) and all(isinstance(edge, str) for edge in size)
+    if not is_mapping or tuple(sorted(size)) not in forms or not all(map(_is_side, size.values())):
         shown = " or ".join(str(dict.fromkeys(form, "pixels")) for form in sorted(forms))
-        raise ValueError(f"{name} must be a number, (height, width), or {shown}, all positive, got {size!r}.")
+        raise ValueError(
+            f"{name} must be a number, (height, width), or {shown}, all positive and at most {MAX_SIDE}, got {size!r}."
+        )
     return {edge: int(pixels) for edge, pixels in size.items()}
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value <= MAX_SIDE
 
 
 def _as_statistic(name: str, value: Any) -> float | tuple[float, ...]:
     """Return a mean or standard deviation as a number, or as a tuple with one per channel."""
-    array = np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = np.empty(0)
     if array.ndim > 1 or array.size == 0 or not np.isfinite(array).all() or (name == "image_std" and not array.all()):
         rule = "a number or one per channel, finite" + (" and not 0" if name == "image_std" else "")
         raise ValueError(f"{name} must be {rule}, got {value!r}.")
