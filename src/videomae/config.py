@@ -410,10 +410,10 @@ class VideoMAEConfig:
                 f"num_frames must be divisible by tubelet_size, got {self.num_frames} and {self.tubelet_size}: "
                 "the frames left over would be dropped."
             )
-        height, width = self.frame_size
-        if self.num_tubelets > _MAX_TUBELETS or self.num_frames * height * width > _MAX_CLIP_PIXELS:
+        pixels = self.num_frames * math.prod(self.frame_size)
+        if self.num_tubelets > _MAX_TUBELETS or pixels > _MAX_CLIP_PIXELS:
             raise ValueError(
-                f"a clip of {self.num_frames} frames of {height} x {width} pixels has {self.num_tubelets} tubelets; "
+                f"a clip of {self.num_frames} frames of {self.frame_size} pixels has {self.num_tubelets} tubelets; "
                 f"there may be at most {_MAX_TUBELETS}, and {_MAX_CLIP_PIXELS} pixels in all: choose fewer frames, "
                 "smaller ones, or larger patches."
             )

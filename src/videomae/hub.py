@@ -89,10 +89,12 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     try:
         if Path(path).stat().st_size > _MAX_JSON:
-            raise ValueError(f"it is larger than {_MAX_JSON} bytes")
+            raise ValueError(f"it is larger than {_MAX_JSON} bytes.")
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path} as JSON: {error}. Fetch or save it again.") from error
+        raise CheckpointError(
+            f"cannot read {path} as JSON: {str(error).rstrip('.')}. Fetch or save it again."
+        ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}.")
     return content

@@ -146,7 +146,7 @@ class Checkpoints:
             pickle.UnpicklingError, SafetensorError,
         ) as error:  # fmt: skip
             raise CheckpointError(
-                f"cannot read the checkpoint {path} ({type(error).__name__}: {error}). If it is of this very run, "
+                f"cannot read the checkpoint {path} ({type(error).__name__}: {str(error).rstrip('.')}). If it is of this very run, "
                 "it is damaged: move it away to go on from an older one."
             ) from error
 
@@ -181,7 +181,7 @@ class Checkpoints:
         if not (folder / _OPTIMIZER).exists() and (old := sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pkl"))):
             raise ValueError(
                 f"{old[0].name} is of an earlier format, whose reading can run code. End the run with the version that "
-                "began it, or name another --out"
+                "began it, or name another --out."
             )
         load_weights(self.model, load_file(folder / _MODEL))
         load_moments(self.model, self.optimizer, load_file(folder / _OPTIMIZER))
