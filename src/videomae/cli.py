@@ -107,5 +107,5 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int = EXIT_ERROR) -> int:
-    sys.stderr.write(printable(f"error: {message}") + "\n")
+    sys.stderr.write(printable("error: " + " ".join(message.splitlines())) + "\n")
     return code

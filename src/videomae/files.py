@@ -1,6 +1,7 @@
 """Files that are either whole or not there: every save of the project goes through here."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_LONGEST_NAME = 255  # bytes
+
 # What no encoding has: halves of surrogate pairs, which stand for bytes of file names that are no UTF-8.
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
@@ -20,7 +23,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to ``path`` once it is safely on the disk.
 
     A reader, or a run that is killed half-way, sees the old file or the new one, never a part. The temporary file lies
-    in the same folder (a rename between disks copies) and ends in the same name (some writers go by the extension).
+    in the same folder (a rename between disks copies) and has the same ending (some writers go by it).
 
     Args:
         path: the file to make or replace; missing folders above it are made.
@@ -36,7 +39,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")
+    ending = path.suffix if len(path.suffix) < 16 else ""  # a long name has no room for a longer one
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp{ending}")
     try:
         yield temporary
         temporary.chmod(_public_mode())  # some writers make private files
@@ -50,6 +54,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the rename itself is durable once the folder is; Windows cannot open folders
         _flush_to_disk(path.parent)
+
+
+def fitting_name(stem: str, ending: str) -> str:
+    """Return the name of a file, cut and marked where it would be longer than the 255 bytes that file systems take."""
+    name = stem + ending
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    mark = "~" + hashlib.sha256(os.fsencode(stem)).hexdigest()[:12] + ending
+    return os.fsencode(stem)[: _LONGEST_NAME - len(mark)].decode("utf-8", "ignore") + mark
 
 
 def json_text(content: Any, **layout: Any) -> str:

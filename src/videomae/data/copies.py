@@ -33,7 +33,7 @@ from videomae.data.settings import DataSource, read_data
 from videomae.data.transcode import Encoding, compare_copy, copy_file
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
-from videomae.files import atomic_write
+from videomae.files import atomic_write, fitting_name
 from videomae.processes import safe_path
 
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
@@ -64,7 +64,7 @@ class CopyJob:
     def fingerprint(self) -> dict[str, Any]:
         """Return what the file is made with and from, as far as that changes it, and as far as the source is there."""
         about = {MARK: 2, **dataclasses.asdict(self.encoding)}
-        if not self.source.is_file():  # removed after it was prepared
+        if not os.path.isfile(self.source):  # removed after it was prepared
             return about
         status = self.source.stat()
         return about | {"source_bytes": status.st_size, "source_modified_ns": status.st_mtime_ns}
@@ -80,9 +80,11 @@ class CopyJob:
             if not verify:
                 return False, None
             with contextlib.suppress(VideoError):
-                is_there = self.source.is_file()
+                is_there = os.path.isfile(self.source)
                 return False, compare_copy(self.source, self.target, self.encoding) if is_there else None
             self.target.unlink()  # or a next run would take it for good, should this one fail
+        if not os.path.isfile(self.source):  # before a folder of its name is made
+            raise VideoError(f"{self.source} must be an existing file, but there is none. Check the path.")
         with atomic_write(self.target) as temporary:
             comment = json.dumps(self.fingerprint())
             copy_file(self.source, temporary, self.encoding, comment=comment, name=self.target)
@@ -215,7 +217,7 @@ def estimate(plan: CopyPlan, *, workers: int | None = None) -> Estimate:
         plan: what there is to do.
         workers: number of processes; one per processor if None.
     """
-    jobs = sorted((job.source.stat().st_size, job.path, job) for job in plan.todo if job.source.is_file())
+    jobs = sorted((job.source.stat().st_size, job.path, job) for job in plan.todo if os.path.isfile(job.source))
     ends = np.cumsum([size for size, _, _ in jobs])
     total = int(ends[-1]) if jobs else 0
     places = np.unique(np.searchsorted(ends, (np.arange(SAMPLED_FILES) + 0.5) / SAMPLED_FILES * total))
@@ -282,11 +284,11 @@ def _targets(sources: list[Path], root: Path, out: Path) -> dict[Path, Path]:
     if not all(source.is_relative_to(root) for source in sources):
         root = Path(os.path.commonpath([source.parent for source in sources]))
     inner = [source.relative_to(root) for source in sources]
-    names = [name.with_suffix(".mp4") for name in inner]
+    names = [name.with_name(fitting_name(name.stem, ".mp4")) for name in inner]
     count = Counter(str(name).lower() for name in names)
     for i, name in enumerate(inner):  # where only the endings tell some apart, all but an .mp4 keep theirs
         if count[str(names[i]).lower()] > 1 and name.suffix != ".mp4":
-            names[i] = name.with_name(f"{name.name}.mp4")
+            names[i] = name.with_name(fitting_name(name.name, ".mp4"))
     return {source: out / name for source, name in zip(sources, names, strict=True)}
 
 
@@ -294,7 +296,7 @@ def _look_up(jobs: list[CopyJob], *, redo: bool) -> Iterator[CopyJob]:
     """Mark what is done, and refuse to replace what was made otherwise."""
     changed: dict[Path, str] = {}
     for job in jobs:
-        if not job.target.exists():
+        if not os.path.exists(job.target):
             yield job
             continue
         found, now = _fingerprint_of(job.target), job.fingerprint()
@@ -304,7 +306,7 @@ def _look_up(jobs: list[CopyJob], *, redo: bool) -> Iterator[CopyJob]:
         if differing:
             changed[job.target] = "; ".join(differing)
         yield dataclasses.replace(job, is_done=not differing)
-    if gone := sum(job.target.exists() and not job.source.is_file() for job in jobs):
+    if gone := sum(os.path.exists(job.target) and not os.path.isfile(job.source) for job in jobs):
         log.warning("%d sources are gone: what was made of them before is kept", gone)
     if changed and not redo:
         file, difference = next(iter(changed.items()))

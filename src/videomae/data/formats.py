@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from videomae.config import MAX_LABELS, nearest
-from videomae.data.sources import is_video, video_files
+from videomae.data.sources import is_video, look_into, video_files
 from videomae.errors import DataError
 
 SPLIT_NAMES = {
@@ -89,6 +89,13 @@ def _read_folder(path: Path, root: Path, fold: int) -> Rows:
         raise DataError(
             f"{path} holds folders for splits, and beside them {others}. Move these elsewhere, or into the splits."
         )
+    for place, reason in look_into(path)[1].items():
+        top = Path(place).parts[: 2 if has_splits else 1]
+        if not any(tuple(parts[: len(top)]) == top for parts in files):
+            raise DataError(
+                f"{path / place} cannot be looked into ({reason}), and no other video of {'/'.join(top)!r} is there: "
+                "correct the rights, shorten the path, or remove the folder."
+            )
     rows: list[Row] = []
     for parts in files:
         split, inner = (SPLIT_NAMES[parts[0].lower()], parts[1:]) if has_splits else (None, parts)
@@ -111,7 +118,7 @@ def _group_by_name(name: str) -> str | None:
 
 def _read_csv(path: Path, root: Path, fold: int) -> Rows:
     """Read the project's own manifest."""
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = _csv_reader(path)
     columns = reader.fieldnames or []
     if "path" not in columns:
         raise DataError(f"{path} has no column 'path', only {list(columns)}. The first line must name the columns.")
@@ -148,7 +155,7 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
 def _read_k400(path: Path, root: Path, fold: int) -> Rows:
     """Read an official Kinetics list; the times are those in the original video and only part of the name."""
     where = {Path(file).stem: file for file in video_files(root)}
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = _csv_reader(path)
 
     def rows() -> Iterator[Row]:
         for row in _csv_rows(reader, path):
@@ -172,6 +179,8 @@ def _read_ssv2(path: Path, root: Path, fold: int) -> Rows:
     where = {Path(file).stem: file for file in video_files(root)}
     names = next(iter(sorted(path.parent.glob("*labels.json"))), None)
     numbers = _read_json(names, dict) if names else {}
+    if not all(str(number).isdecimal() and len(str(number)) < 19 for number in numbers.values()):
+        raise DataError(f"{names} must number the classes, {{'name': '0', ...}}. Is this the official list?")
     classes = sorted(numbers, key=lambda name: int(numbers[name]))
     split = next((SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_NAMES), None)
 
@@ -179,7 +188,7 @@ def _read_ssv2(path: Path, root: Path, fold: int) -> Rows:
         for i, entry in enumerate(_read_json(path, list), start=1):
             if not isinstance(entry, dict) or "id" not in entry:
                 raise DataError(f"{path}, entry {i}: needs an 'id', got {entry!r}. Is this the official list?")
-            label = re.sub(r"[\[\]]", "", entry["template"]) if "template" in entry else None
+            label = re.sub(r"[\[\]]", "", str(entry["template"])) if "template" in entry else None
             yield where.get(str(entry["id"]), f"{entry['id']}.webm"), label, {"split": split}
 
     if not classes and any("template" in entry for entry in _read_json(path, list) if isinstance(entry, dict)):
@@ -286,7 +295,7 @@ def _lines(path: Path) -> list[str]:
 def _read_json(path: Path, kind: type) -> Any:
     try:
         content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}. Copy or download it again.") from error
     if not isinstance(content, kind):
         raise DataError(
@@ -294,6 +303,16 @@ def _read_json(path: Path, kind: type) -> Any:
             "list?"
         )
     return content
+
+
+def _csv_reader(path: Path) -> csv.DictReader:
+    """Open a list and read its first line, the names of the columns."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        _ = reader.fieldnames
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: {error}. Check the quotes on this line.") from error
+    return reader
 
 
 def _csv_rows(reader: csv.DictReader, path: Path) -> Iterator[dict[str, Any]]:

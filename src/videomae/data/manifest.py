@@ -273,9 +273,7 @@ def _build(found: Rows, root: Path) -> Manifest:
     rows, classes = list(found[0]), found[1]
     names = {label for _, label, _ in rows if label is not None}
     if classes is None:
-        classes = sorted(
-            names, key=lambda name: (0, int(name), name) if name.isdecimal() and len(name) < 19 else (1, 0, name)
-        )
+        classes = sorted(names, key=_class_order)
     if unknown := sorted(names - set(classes)):
         raise DataError(
             f"labels {unknown} are not among the {len(classes)} classes of the official list. Check that both are of "
@@ -286,3 +284,8 @@ def _build(found: Rows, root: Path) -> Manifest:
         Sample(path, root / path, label=None if label is None else index[label], **info) for path, label, info in rows
     ]
     return Manifest(tuple(samples), tuple(classes), root)
+
+
+def _class_order(name: str) -> tuple[bool, int, str]:
+    is_number = name.isdecimal() and len(name) < 19
+    return not is_number, int(name) if is_number else 0, name

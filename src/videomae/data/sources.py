@@ -1,10 +1,13 @@
 """Where videos lie: files, and folders that are searched for them."""
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from videomae.errors import DataError
+
+log = logging.getLogger(__name__)
 
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"}
@@ -30,13 +33,29 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def video_files(folder: Path) -> list[str]:
-    """List the videos below ``folder`` as sorted relative paths; what starts with a dot is hidden."""
-    return sorted(file for file in visible_files(folder) if is_video(file))
+    """List the videos below ``folder`` as sorted relative paths, and log what cannot be looked into."""
+    files, closed = look_into(folder)
+    for place, reason in closed.items():
+        log.warning("%s cannot be looked into (%s): what lies in it is left out", folder / place, reason)
+    return sorted(file for file in files if is_video(file))
 
 
-def visible_files(folder: Path) -> Iterator[str]:
-    """Yield all files below ``folder`` as relative paths; links are followed, but not into a folder they lie in."""
-    for where, folders, files in os.walk(folder, followlinks=True):
+def look_into(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """List all files below a folder; what starts with a dot is hidden.
+
+    Links are followed, but not into a folder they lie in.
+
+    Returns:
+        The files as relative paths; and of the folders that cannot be looked into, such as for want of rights or
+        because they lie too deep, the relative path and the reason.
+    """
+    closed: dict[str, str] = {}
+
+    def note(error: OSError) -> None:
+        closed[Path(os.path.relpath(error.filename, folder)).as_posix()] = error.strerror or type(error).__name__
+
+    found: list[str] = []
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=note):
         around = os.path.realpath(where)
         folders[:] = sorted(
             name
@@ -44,7 +63,8 @@ def visible_files(folder: Path) -> Iterator[str]:
             if not name.startswith(".") and not Path(around).is_relative_to(os.path.realpath(os.path.join(where, name)))
         )
         prefix = Path(where).relative_to(folder)
-        yield from ((prefix / name).as_posix() for name in sorted(files) if not name.startswith("."))
+        found += [(prefix / name).as_posix() for name in sorted(files) if not name.startswith(".")]
+    return found, closed
 
 
 def is_video(name: str) -> bool:

@@ -15,7 +15,7 @@ from videomae.data.manifest import Manifest
 from videomae.data.sources import VIDEO_EXTENSIONS
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import CheckpointError, DataError, VideoError
-from videomae.files import atomic_write, write_json
+from videomae.files import atomic_write, fitting_name, write_json
 from videomae.inference.embedder import Features, Per
 from videomae.packages import require
 
@@ -178,7 +178,7 @@ def npy_names(manifest: Manifest) -> list[str]:
         while name in names:
             name += f"#{i}"
         names[name] = None
-    return [f"{name}.npy" for name in names]
+    return [Path(name).with_name(fitting_name(Path(name).name, ".npy")).as_posix() for name in names]
 
 
 def list_unreadable(folder: Path) -> dict[str, str]:

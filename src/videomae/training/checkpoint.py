@@ -145,9 +145,10 @@ class Checkpoints:
             OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AssertionError,
             pickle.UnpicklingError, SafetensorError,
         ) as error:  # fmt: skip
+            reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
             raise CheckpointError(
-                f"cannot read the checkpoint {path} ({type(error).__name__}: {str(error).rstrip('.')}). If it is of this very run, "
-                "it is damaged: move it away to go on from an older one."
+                f"cannot read the checkpoint {path} ({reason}). If it is of this very run, it is damaged: move it away "
+                "to go on from an older one."
             ) from error
 
     @property

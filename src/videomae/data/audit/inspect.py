@@ -6,6 +6,7 @@ S slots of 1/8 s · H, W pixels of an upright frame
 import hashlib
 import io
 import math
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,7 +121,7 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
         What was found; no file is so bad that this raises, short of a decoder that crashes.
     """
     file = Path(file)
-    if not file.is_file():
+    if not os.path.isfile(file):
         reason = f"{file} must be an existing file, but there is none. Check the path."
         return VideoFacts(str(file), problem="missing", reason=reason)
     facts = VideoFacts(str(file), size=file.stat().st_size)

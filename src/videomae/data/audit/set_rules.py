@@ -14,7 +14,7 @@ from videomae.data.audit.inspect import SLOTS_PER_SECOND, VideoFacts
 from videomae.data.audit.video_rules import EMPTY_FRACTION
 from videomae.data.formats import MANIFEST_NAME
 from videomae.data.manifest import Manifest, Sample
-from videomae.data.sources import is_video, visible_files
+from videomae.data.sources import is_video, look_into
 
 # Where the boundaries lie that no standard gives.
 UNBALANCED, VERY_UNBALANCED = 3.0, 10.0  # largest over smallest class
@@ -228,11 +228,12 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
 def left_out(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     """List the files of a folder that the manifest does not take in."""
     used = {os.path.abspath(sample.file) for sample in manifest}
-    unused = [
-        file
-        for file in visible_files(folder)
-        if Path(file).name != MANIFEST_NAME and os.path.abspath(folder / file) not in used
-    ]
+    files, closed = look_into(folder)
+    if closed:
+        advice = "Correct the rights, or shorten the path: videos in it are left out."
+        items = tuple(Item((place,), reason) for place, reason in closed.items())
+        yield Finding("closed-folder", ERROR, "Folders that cannot be looked into", advice, items)
+    unused = [file for file in files if Path(file).name != MANIFEST_NAME and os.path.abspath(folder / file) not in used]
     videos, others = ([Item((file,), "") for file in unused if is_video(file) == wanted] for wanted in (True, False))
     if videos:
         advice = "Add them to the manifest, or ignore this if they were left out on purpose."

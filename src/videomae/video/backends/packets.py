@@ -230,6 +230,6 @@ def state_of(source: str | BinaryIO | None) -> FileState | None:
         return None
     try:
         status = os.stat(source)
-    except OSError:
+    except (OSError, ValueError):  # a NUL in a name is a ValueError
         return None
     return os.path.abspath(source), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
