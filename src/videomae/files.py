@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,6 +70,16 @@ def json_text(content: Any, **layout: Any) -> str:
     """Return JSON that UTF-8 can hold, also where a file's name is no UTF-8."""
     text = json.dumps(content, ensure_ascii=False, **layout)
     return _SURROGATES.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and raise an OSError now if a file could not be written there at the end of a long work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

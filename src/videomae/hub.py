@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,18 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}.")
     return content
+
+
+@contextmanager
+def stored_in(path: str | Path) -> Iterator[None]:
+    """Raise a CheckpointError that names the file where a block does not find in it what it should hold."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        raise CheckpointError(
+            f"{path} does not hold what it should ({reason}): it is damaged, or of another version."
+        ) from error
 
 
 def split_hub_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

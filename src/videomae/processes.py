@@ -1,10 +1,18 @@
 """Other processes: those that a launcher such as ``torchrun`` started beside this one, and those it starts itself."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+from videomae.errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PACKAGES = Path(__file__).resolve().parents[1]  # where this package lies
 
@@ -61,6 +69,45 @@ def safe_path() -> AbstractContextManager[None]:
     in which a stranger put a ``numpy.py``.
     """
     return environment("PYTHONSAFEPATH", "1")
+
+
+@contextmanager
+def working_in(folder: Path, *, alone: bool = True) -> Iterator[None]:
+    """Make a folder if need be, and be the only one that works in it for the block.
+
+    The lock is the system's and ends with this process, however that ends; over NFS as far as its server keeps locks.
+    On Windows there is none.
+
+    Args:
+        folder: that is written to.
+        alone: False for all but one of several processes that share the work.
+
+    Raises:
+        CheckpointError: if another process is at work there, or the folder cannot be written to.
+    """
+    if not alone or fcntl is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write to {folder} ({error}): correct the rights, or name another --out."
+        ) from error
+    try:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            holder = os.pread(lock, 200, 0).decode(errors="replace")
+            raise CheckpointError(
+                f"another process, {holder}, is at work in {folder}: wait until it ends, or name another --out."
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
 
 
 def search_path() -> list[str]:

@@ -77,8 +77,8 @@ def with_recipe(settings: S, recipe: str | Path) -> S:
     text, where = _read_recipe(recipe)
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{where} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not TOML: {str(error).rstrip('.')}.") from error
     task = content.pop("task", None)
     if task is not None and task != (own := getattr(settings, "TASK", None)):
         raise ValueError(f"{where} is a recipe for `videomae {task}`, not for `videomae {own}`.")
@@ -173,7 +173,10 @@ def _read_recipe(recipe: str | Path) -> tuple[str, str]:
             f"there is no recipe {str(recipe)!r}{nearest(str(recipe), known)}: name a TOML file, or one of "
             f"{', '.join(sorted(known))}."
         )
-    return path.read_text(encoding="utf-8"), str(path)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not TOML, which is UTF-8: {error}.") from error
 
 
 def _without(mark: Any, settings: S) -> S:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,31 +115,43 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("runs"))
 
 
+OPTIONS = ("--run.save-every", "1", "--run.steps", "2", "--optim.ema", "0.5")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run("pretrain", data, folder, *OPTIONS)
+    return folder
+
+
+@pytest.fixture
+def stranger(finished, tmp_path):
+    """A run directory that one is given."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
 @pytest.mark.parametrize("form", ["plain", "old", "new"])
-def test_going_on_with_a_strangers_run_executes_nothing(data, tmp_path, form):
-    options = ("--run.save-every", "1", "--optim.ema", "0.5")
-    run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+def test_going_on_with_a_strangers_run_executes_nothing(data, stranger, tmp_path, form):
     ran = tmp_path / "ran"
-    for step in (tmp_path / "run" / "checkpoints").iterdir():
+    for step in (stranger / "checkpoints").iterdir():
         for name in STATES:
             (step / name).parent.mkdir(exist_ok=True)
             (step / name).write_bytes(payloads(ran)[form])
-    run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+    run("pretrain", data, stranger, *OPTIONS)
     assert not ran.exists()
-    for step in (tmp_path / "run" / "checkpoints").iterdir():
+    for step in (stranger / "checkpoints").iterdir():
         (step / "optimizer.safetensors").unlink()
     with pytest.raises(CheckpointError, match="earlier format, whose reading can run code"):
-        run("pretrain", data, tmp_path / "run", "--run.steps", "2", *options)
+        run("pretrain", data, stranger, *OPTIONS)
     assert not ran.exists()
     pickle.loads(payloads(ran)["plain"]).close()
     assert ran.exists()
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer", "ema"])
-def test_tensors_of_a_checkpoint_that_do_not_fit_are_refused(data, tmp_path, name):
-    options = ("--run.save-every", "1", "--optim.ema", "0.5", "--run.steps", "1")
-    run("pretrain", data, tmp_path / "run", *options)
-    file = tmp_path / "run" / "checkpoints" / "step-00000001" / f"{name}.safetensors"
+def test_tensors_of_a_checkpoint_that_do_not_fit_are_refused(data, stranger, name):
+    file = stranger / "checkpoints" / "step-00000002" / f"{name}.safetensors"
     for change in ("shape", "name"):
         tensors = load_file(file)
         first = next(key for key, tensor in tensors.items() if tensor.ndim)
@@ -146,14 +159,13 @@ def test_tensors_of_a_checkpoint_that_do_not_fit_are_refused(data, tmp_path, nam
         if change == "name":
             del tensors[first]
         save_file(tensors, file)
-        with pytest.raises(CheckpointError, match="step-00000001"):
-            run("pretrain", data, tmp_path / "run", *options)
+        with pytest.raises(CheckpointError, match="step-00000002"):
+            run("pretrain", data, stranger, *OPTIONS)
 
 
 @pytest.mark.parametrize("value", ["-1", "1e400", "1.5", '"x"', "null", "[]", "true"])
-def test_a_state_that_is_no_number_is_refused(data, tmp_path, value):
-    run("pretrain", data, tmp_path / "run", "--run.steps", "1")
-    state = tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json"
-    state.write_text(state.read_text().replace('"step": 1', f'"step": {value}'))
+def test_a_state_that_is_no_number_is_refused(data, stranger, value):
+    state = stranger / "checkpoints" / "step-00000002" / "state.json"
+    state.write_text(state.read_text().replace('"step": 2', f'"step": {value}'))
     with pytest.raises(CheckpointError, match="step"):
-        run("pretrain", data, tmp_path / "run", "--run.steps", "1")
+        run("pretrain", data, stranger, *OPTIONS)

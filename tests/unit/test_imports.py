@@ -23,7 +23,7 @@ BELOW = {
     "console": {"files"},
     "options": set(),
     "packages": {"errors"},
-    "processes": set(),
+    "processes": {"errors"},
     "hub": {"errors"},
     "config": {"errors", "files", "hub"},
     "settings": {"config", "errors", "files"},

@@ -7,6 +7,7 @@ from videomae.console import output, print_json, progress_bar
 from videomae.data.audit.check import CheckReport, check, most_frequent
 from videomae.data.audit.findings import ERROR, NOTE, WARNING
 from videomae.data.settings import Data
+from videomae.files import check_writable
 from videomae.options import Flag
 from videomae.plots.check_report import write_check_report
 
@@ -45,6 +46,8 @@ class CheckSettings:
 def main(settings: CheckSettings) -> int:
     """Check, print and write the report; the exit code is 1 if there are errors in the data."""
     s = settings
+    if s.out is not None:
+        check_writable(s.out)
     with progress_bar("looking at the videos") as progress:
         report = check(
             s.data,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from videomae.config import VideoMAEConfig
 from videomae.console import Progress, no_progress, output, print_json, progress_bar
 from videomae.data.settings import Data
+from videomae.files import check_writable
 from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import choose_device, process_of_group, torchrun_group
 from videomae.inference.evaluate import evaluate
@@ -108,6 +109,8 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
     from videomae.plots.evaluation import write_evaluation
 
     s = settings
+    if s.out is not None:
+        check_writable(s.out)
     data = s.data.read()
     data = data if s.split == EVERYTHING else data.split(s.split)
     classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)

@@ -34,7 +34,7 @@ from videomae.data.transcode import Encoding, compare_copy, copy_file
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, fitting_name
-from videomae.processes import safe_path
+from videomae.processes import safe_path, working_in
 
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
 SAMPLED_FILES, SAMPLED_FRAMES = 8, 96
@@ -165,7 +165,8 @@ def prepare(
 
     Frames are turned upright, their pixels made square and their sides even; sound is dropped. Frames keep their times,
     so the ``start`` and ``end`` of a manifest hold as they are. Files appear whole or not at all, and a run that was
-    killed goes on where it stopped. Only one run at a time may write to a folder.
+    killed goes on where it stopped. Only one run at a time
+    writes to a folder.
 
     Processes are spawned: a script calls this below ``if __name__ == "__main__":``.
 
@@ -234,6 +235,11 @@ def run(
     plan: CopyPlan, *, verify: bool = False, workers: int | None = None, progress: Progress = no_progress
 ) -> CopyReport:
     """Do what is planned; arguments as for `prepare`."""
+    with working_in(plan.out):
+        return _run(plan, verify=verify, workers=workers, progress=progress)
+
+
+def _run(plan: CopyPlan, *, verify: bool, workers: int | None, progress: Progress) -> CopyReport:
     for file in plan.out.rglob(".*.mp4"):
         if LEFTOVER.fullmatch(file.name):
             file.unlink()

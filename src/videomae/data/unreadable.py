@@ -54,7 +54,10 @@ class UnreadableVideos:
         self._listed: dict[str, str] = {}
         if self.file.exists():
             with self.file.open(encoding="utf-8", newline="") as file:
-                self._listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+                try:
+                    self._listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
+                except (KeyError, ValueError, csv.Error) as error:
+                    raise DataError(f"{self.file} is no list of path,reason ({error}): remove it.") from error
 
     def add(self, reports: Reports) -> None:
         """Take the ``unreadable`` of a training batch, where other videos have taken their place.

@@ -1,6 +1,7 @@
 """Convert a checkpoint between families."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -59,9 +60,14 @@ def convert(
     hub_options, overrides = split_hub_options(options)
     checkpoint = open_checkpoint(source, **hub_options)
     model = MODELS[checkpoint.task].from_checkpoint(checkpoint, dtype="auto", **overrides)
-    model.save_pretrained(destination, family=to)
-    if to == "hf":
-        load_processor(source, model.config, **hub_options).save_pretrained(destination)
+    processor = load_processor(source, model.config, **hub_options) if to == "hf" else None
+    try:
+        model.save_pretrained(destination, family=to)
+        if processor is not None:
+            processor.save_pretrained(destination)
+    except BaseException:  # half a model would be in the way of the next try
+        shutil.rmtree(destination, ignore_errors=True)
+        raise
     return Conversion(
         source=str(source),
         destination=str(destination),

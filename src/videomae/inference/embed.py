@@ -28,7 +28,7 @@ from videomae.inference.feature_store import (
     write_part,
 )
 from videomae.packages import require
-from videomae.processes import rank, world_size
+from videomae.processes import rank, working_in, world_size
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -93,23 +93,24 @@ def embed(
     embedder = VideoEmbedder.from_pretrained(model, device=device)
     embedder.check(kind, batch_size)
     settings = describe(manifest, embedder, kind) | {"npy": npy, "model": _resolved(model)}
-    open_store(out, settings)
-    mine = range(settings["parts"])[rank() :: world_size()]
-    missing = [number for number in mine if not is_done(part_file(out, number))]
-    names = npy_names(manifest) if npy else []
-    write = partial(_embed_part, manifest=manifest, out=out, kind=kind, npy=names, batch_size=batch_size)
-    if engine == "ray":
-        # Actors work in another directory.
-        files = tuple(dataclasses.replace(sample, file=sample.file.absolute()) for sample in manifest)
-        write = partial(write, manifest=dataclasses.replace(manifest, samples=files), out=out.absolute())
-        written = _write_with_ray(missing, write, _resolved(model), device, actors)
-    else:
-        written = _write_here(missing, write, embedder)
-    for done, _ in enumerate(written, settings["parts"] - len(missing) + 1):
-        progress(min(done * settings["part_videos"], len(manifest)), len(manifest))
-    if all(part_file(out, number).exists() for number in range(settings["parts"])):
-        return list_unreadable(out)
-    return {}  # another process writes the last part, and the list
+    with working_in(out, alone=rank() == 0):
+        open_store(out, settings)
+        mine = range(settings["parts"])[rank() :: world_size()]
+        missing = [number for number in mine if not is_done(part_file(out, number))]
+        names = npy_names(manifest) if npy else []
+        write = partial(_embed_part, manifest=manifest, out=out, kind=kind, npy=names, batch_size=batch_size)
+        if engine == "ray":
+            # Actors work in another directory.
+            files = tuple(dataclasses.replace(sample, file=sample.file.absolute()) for sample in manifest)
+            write = partial(write, manifest=dataclasses.replace(manifest, samples=files), out=out.absolute())
+            written = _write_with_ray(missing, write, _resolved(model), device, actors)
+        else:
+            written = _write_here(missing, write, embedder)
+        for done, _ in enumerate(written, settings["parts"] - len(missing) + 1):
+            progress(min(done * settings["part_videos"], len(manifest)), len(manifest))
+        if all(part_file(out, number).exists() for number in range(settings["parts"])):
+            return list_unreadable(out)
+        return {}  # another process writes the last part, and the list
 
 
 def describe(manifest: Manifest, embedder: VideoEmbedder, kind: FeatureKind) -> dict[str, Any]:

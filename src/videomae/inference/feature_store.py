@@ -4,7 +4,8 @@ R rows of a video: clips, windows, time slots or tubelets · D width
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from videomae.data.sources import VIDEO_EXTENSIONS
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import CheckpointError, DataError, VideoError
 from videomae.files import atomic_write, fitting_name, write_json
+from videomae.hub import read_json, stored_in
 from videomae.inference.embedder import Features, Per
 from videomae.packages import require
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SETTINGS_NAME, PARTS, NPY = "features.json", "parts", "npy"
 FORMAT = 2  # of the folder; features of another one are not continued
+_MOST_GROWTH = 64  # bytes in memory for each of a file; vectors hardly shrink when they are compressed
 PLACES = ("model", "root")  # what features do not depend on
 
 
@@ -36,14 +39,15 @@ def read_features(folder: str | Path) -> "pyarrow.Table":
     """
     require_pyarrow()
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     files = part_files(Path(folder))
     if not files:
         raise no_features(folder)
-    if len(files) < (parts := stored_settings(folder).get("parts", 0)):
+    parts = stored_settings(folder).get("parts", 0)
+    if not isinstance(parts, int) or len(files) < parts:
         raise DataError(f"{folder} holds {len(files)} of {parts} parts: run the same `videomae embed` again to end it.")
-    return pa.concat_tables(pq.read_table(file).replace_schema_metadata() for file in files)
+    with stored_in(folder):
+        return pa.concat_tables(_read_part(file).replace_schema_metadata() for file in files)
 
 
 def read_unreadable(folder: str | Path) -> list[dict[str, Any]]:
@@ -54,7 +58,7 @@ def read_unreadable(folder: str | Path) -> list[dict[str, Any]]:
 def stored_settings(folder: str | Path) -> dict[str, Any]:
     """Return what the features of a folder depend on, and where model and videos lay; empty where nothing is stored."""
     file = Path(folder) / SETTINGS_NAME
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def no_features(folder: str | Path) -> DataError:
@@ -103,7 +107,10 @@ def part_size(num_videos: int, per: Per) -> int:
 
 def is_done(file: Path) -> bool:
     """Tell whether a part is there; one that lacks videos is made again, as they may be readable by now."""
-    return file.exists() and not _unreadable_of(file)
+    if not file.exists() or _unreadable_of(file):
+        return False
+    _read_part(file)
+    return True
 
 
 def write_part(
@@ -156,7 +163,7 @@ def write_part(
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
     table = pa.table(arrays).replace_schema_metadata({"unreadable": json.dumps(unreadable)})
     with atomic_write(part_file(folder, number)) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def npy_names(manifest: Manifest) -> list[str]:
@@ -188,10 +195,40 @@ def list_unreadable(folder: Path) -> dict[str, str]:
     return dict(unreadable)
 
 
+def _read_part(file: Path) -> "pyarrow.Table":
+    """Read a part and compare its checksums.
+
+    Raises:
+        DataError: if it is damaged, or would take far more memory than it is long.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _damage_named(file):
+        about = pq.read_metadata(file)
+        kind = about.schema.to_arrow_schema().field("vector").type
+        size = about.num_rows * (kind.list_size if pa.types.is_fixed_size_list(kind) else 1) * 4
+        if size > _MOST_GROWTH * file.stat().st_size:
+            raise ValueError(f"it has {about.num_rows} rows, which are more than {file.stat().st_size} bytes hold.")
+        return pq.read_table(file, page_checksum_verification=True)
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, OSError) as error:  # pyarrow's own errors are ValueErrors and OSErrors
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DataError(
+            f"{file} is damaged ({reason}): remove it, and run the same `videomae embed` again to make it anew."
+        ) from error
+
+
 def _unreadable_of(file: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    unreadable = json.loads((pq.read_schema(file).metadata or {}).get(b"unreadable", b"[]"))
+    with _damage_named(file):
+        unreadable = json.loads((pq.read_schema(file).metadata or {}).get(b"unreadable", b"[]"))
     if isinstance(unreadable, dict) and unreadable:
         raise DataError(f"{file} was written by another version of `videomae embed`: embed again.")
     return list(unreadable)

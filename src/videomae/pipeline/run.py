@@ -38,6 +38,7 @@ from videomae.pipeline.small_data import distillation_settings
 from videomae.pipeline.split import split_for_training
 from videomae.pipeline.stages import stage_settings
 from videomae.plots.check_report import write_check_report
+from videomae.processes import working_in
 from videomae.training.distillation import distill
 from videomae.training.finetuning import finetune
 from videomae.training.pretraining import pretrain
@@ -98,6 +99,12 @@ def train(settings: TrainSettings, *, say: Callable[[str], object] = lambda line
     budget = parse_duration(s.budget, name="--budget")
     s.check()
     open_run_directory(s)
+    with working_in(s.out):
+        return _train(s, budget, say)
+
+
+def _train(settings: TrainSettings, budget: float, say: Callable[[str], object]) -> TrainResult:
+    s = settings
     watch = Stopwatch(s.out)
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:

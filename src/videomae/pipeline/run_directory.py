@@ -10,7 +10,7 @@ from typing import Any
 from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
-from videomae.hub import read_json
+from videomae.hub import read_json, stored_in
 from videomae.pipeline.decisions import TrainPlan
 from videomae.pipeline.settings import TrainSettings
 from videomae.settings import flatten, with_required
@@ -30,7 +30,8 @@ def open_run_directory(settings: TrainSettings) -> None:
         CheckpointError: if it has others, or the directory cannot be written.
     """
     if (stored := _stored(settings.out)) is not None:
-        begun = stored["requested"] if "requested" in stored else stored["asked"]
+        with stored_in(settings.out / PLAN_NAME):
+            begun = dict(stored["requested"] if "requested" in stored else stored["asked"])
         old = flatten(with_required(TrainSettings, None)) | {BEFORE.get(name, name): begun[name] for name in begun}
         new = _requested(settings)
         if changed := [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old[name] != new[name]]:
@@ -63,7 +64,8 @@ def is_planned(folder: Path) -> bool:
 def keep_plan(settings: TrainSettings, manifest: Manifest, make: Callable[[], TrainPlan]) -> TrainPlan:
     """Return the plan of the run; one that has none yet gets it made and stored, with what it was made for."""
     if (stored := _stored(settings.out)) is not None:
-        return TrainPlan.from_dict(stored["plan"])
+        with stored_in(settings.out / PLAN_NAME):
+            return TrainPlan.from_dict(stored["plan"])
     plan = make()
     content = {"requested": _requested(settings), "data": _fingerprint(manifest), "plan": dataclasses.asdict(plan)}
     write_json(settings.out / PLAN_NAME, content)
@@ -114,10 +116,10 @@ class Stopwatch:
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
         """Add what the block takes to a stage."""
-        began = time.time()
-        write_json(self.file, {"seconds": self.seconds, "stage": stage, "began": began})
+        began = time.perf_counter()  # the time of day may be set meanwhile
+        write_json(self.file, {"seconds": self.seconds, "stage": stage, "began": time.time()})
         yield
-        self._add(stage, time.time() - began)
+        self._add(stage, time.perf_counter() - began)
         write_json(self.file, {"seconds": self.seconds})
 
     def _add(self, stage: str, seconds: float) -> None:

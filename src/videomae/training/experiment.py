@@ -15,6 +15,7 @@ from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.console import say
 from videomae.data.manifest import Manifest, Sample
 from videomae.data.unreadable import UnreadableVideos
+from videomae.processes import working_in
 from videomae.training.run_directory import TrainingResult, open_run_directory, save_model
 from videomae.training.schedule import Schedule
 from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
@@ -168,12 +169,8 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
         CheckpointError: if a checkpoint cannot be read or written, or the directory holds another run.
         ValueError: for settings that do not go together.
     """
-    import torch
-
-    from videomae.data.dataset import DataTimeMeter
+    from videomae.data.dataset import explaining_dead_workers
     from videomae.training.devices import build_accelerator
-    from videomae.training.loop import Job, fit
-    from videomae.training.optim import parameter_groups
 
     e, s = experiment, experiment.settings
     accelerator = build_accelerator(s.run, folder=s.out)
@@ -184,6 +181,18 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
             "use run.strategy = 'auto'."
         )
     schedule = Schedule.make(s.run, s.optim, num_videos=len(e.samples), world_size=accelerator.num_processes)
+    with working_in(s.out, alone=accelerator.is_main_process), explaining_dead_workers():
+        return _run(e, accelerator, schedule)
+
+
+def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule) -> TrainingResult:
+    import torch
+
+    from videomae.data.dataset import DataTimeMeter
+    from videomae.training.loop import Job, fit
+    from videomae.training.optim import parameter_groups
+
+    e, s = experiment, experiment.settings
     open_run_directory(s.out, s, e.train, accelerator)
     unreadable = UnreadableVideos(
         s.out,

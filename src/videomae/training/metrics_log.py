@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from videomae.files import atomic_write
+from videomae.hub import stored_in
 
 if TYPE_CHECKING:
     import torch
@@ -91,9 +92,14 @@ class MetricsLog:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl; a last line that a kill cut short is left out."""
     path = folder / METRICS_NAME
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    with stored_in(path):
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
     whole, _, _ = text.rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    with stored_in(path):
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if not all(isinstance(line, dict) and isinstance(line["step"], int) for line in lines):
+            raise ValueError("every line must be an object with its step.")
+    return lines
 
 
 def memory_used(device: "torch.device") -> float:

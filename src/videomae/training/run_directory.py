@@ -14,7 +14,7 @@ from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write, write_json
-from videomae.hub import read_json
+from videomae.hub import read_json, stored_in
 from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.settings import FREE_ON_RESUME
 
@@ -80,10 +80,11 @@ def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerat
     rows = [(sample.path, sample.label, sample.start, sample.end) for sample in train]
     videos = {"videos": len(train), "classes": list(train.classes), "digest": digest(rows)}
     if steps and trained_on.exists() and (old := read_json(trained_on)) != videos:
+        with stored_in(trained_on):
+            before = f"{old['videos']} of {len(old['classes'])} classes"
         raise CheckpointError(
-            f"{out} holds a run of {steps[-1]} steps on other videos: {old['videos']} of {len(old['classes'])} "
-            f"classes, now {len(train)} of {len(train.classes)}, perhaps others of the same number. Name another "
-            "--out, or bring back the old ones."
+            f"{out} holds a run of {steps[-1]} steps on other videos: {before}, now {len(train)} of "
+            f"{len(train.classes)}, perhaps others of the same number. Name another --out, or bring back the old ones."
         )
     if steps and stored.exists():
         old_settings: Any = with_recipe(without_optional(settings), stored)

@@ -5,11 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 from typing import Any
 
 from videomae.data.audit.inspect import VideoFacts, inspect_video
@@ -135,6 +136,7 @@ def _ask(process: "subprocess.Popen[bytes]", question: Any) -> Any:
 def serve() -> None:
     """Answer questions from the standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
     while True:
@@ -144,6 +146,13 @@ def serve() -> None:
             return
         pickle.dump(_READY if question is None else _inspect_safely(*question), answers)
         answers.flush()
+
+
+def _follow(parent: int) -> None:
+    """End this process soon after its parent, whatever it is decoding."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _inspect_safely(file: str | Path, thumbnail: bool) -> VideoFacts:
