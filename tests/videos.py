@@ -1,6 +1,6 @@
 """Small synthetic videos, really encoded, for all tests; and the plain decoding that readers are compared with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,4 +119,24 @@ def copy_with_sound(source: Path, target: Path, *, picture_at: float) -> Path:
                 later = round(picture_at / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, picture
                 writing.mux(packet)
+    return target
+
+
+def damage_packets(source: Path, target: Path, numbers: Collection[int]) -> Path:
+    """Copy a file, with nonsense where the contents of some packets begin."""
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        for number, packet in enumerate(container.demux(video=0)):
+            if number in numbers:
+                place = content.index(bytes(packet), packet.pos)
+                content[place : place + 4] = b"\xff\xff\xff\xff"
+    target.write_bytes(content)
+    return target
+
+
+def drop_ts_packets(source: Path, target: Path, *, fraction: float) -> Path:
+    """Copy a .ts file without a fraction of its packets of 188 bytes, such as bad reception leaves out."""
+    rng, content = np.random.default_rng(0), source.read_bytes()
+    packets = [content[place : place + 188] for place in range(0, len(content), 188)]
+    target.write_bytes(b"".join(p for number, p in enumerate(packets) if number < 5 or rng.random() > fraction))
     return target

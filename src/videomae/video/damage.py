@@ -1,5 +1,6 @@
 """Where a video does not decode, and how decoding goes on behind it."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,7 +14,8 @@ from videomae.video.clock import Clock
 OnError = Literal["raise", "skip", "truncate"]
 ON_ERROR = get_args(OnError)
 MOST_FAILURES = 16  # in a row, before a file is taken to have ended
-PATCHED = "patched by the decoder"
+PATCHED, INCOMPLETE = "patched by the decoder", "packets are missing"
+NEAR_SEAM = 4  # packets around the one with which a recording begins
 
 
 def check_on_error(on_error: str) -> None:
@@ -107,26 +109,48 @@ def packets_past_damage(demux: Callable[[], Any], lost: Callable[[str], object])
 class PastDamage:
     """Decodes packets of one stream, one after the other; where one does not decode, says so and goes on.
 
-    What comes before the first key frame is not damaged: nobody can decode it, it may be missing without a word.
+    What comes before the first key frame is not damaged: nobody can decode it, it may be missing without a word. Nor is
+    what FFmpeg takes for an incomplete packet where one recording ends and another begins.
 
     Args:
-        lost: called with the reason and the packet; None raises FFmpeg's error instead.
+        lost: called with the reason and the packet.
+        longest_step: ticks from packet to packet; more is a gap.
+        raises: raise FFmpeg's error where a packet does not decode.
     """
 
-    def __init__(self, lost: Callable[[str, Packet], object] | None) -> None:
-        self._lost, self._has_begun = lost, False
+    def __init__(self, lost: Callable[[str, Packet], object], *, longest_step: int, raises: bool = False) -> None:
+        self._lost, self._longest_step, self._raises = lost, longest_step, raises
+        self._has_begun = False
+        self._last: int | None = None  # when the last packet is to be decoded
+        self._since_seam = NEAR_SEAM
+        self._incomplete: deque[Packet | None] = deque([None] * NEAR_SEAM)  # of the last packets, those that are
 
     def __call__(self, packet: Packet) -> Iterator[VideoFrame]:
         """Yield the frames that come out after a packet; those that are left, after the one that marks the end."""
         is_end = packet.size == 0 and packet.pts is None
         self._has_begun |= packet.is_keyframe or is_end
+        self._look(packet, is_end)
         for _ in range(MOST_FAILURES if is_end else 1):
             try:
                 yield from packet.decode()
             except av.FFmpegError as error:
-                if self._has_begun and self._lost is None:
+                if self._has_begun and self._raises:
                     raise
-                if self._has_begun and self._lost is not None:
+                if self._has_begun:
                     self._lost(str(error.strerror), packet)
             else:
                 return
+
+    def _look(self, packet: Packet, is_end: bool) -> None:
+        """Tell of a packet that is incomplete once it is known that no recording begins near it."""
+        step = 0 if packet.dts is None or self._last is None else packet.dts - self._last
+        self._last = self._last if packet.dts is None else packet.dts
+        self._since_seam += 1
+        if step < 0 or step > self._longest_step:
+            self._since_seam = 0
+            self._incomplete = deque([None] * NEAR_SEAM)
+        is_incomplete = packet.is_corrupt and self._has_begun and self._since_seam >= NEAR_SEAM
+        self._incomplete.append(packet if is_incomplete else None)
+        for _ in range(len(self._incomplete) if is_end else 1):
+            if (found := self._incomplete.popleft()) is not None:
+                self._lost(INCOMPLETE, found)

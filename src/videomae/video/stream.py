@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from videomae.errors import VideoError
 from videomae.video.backends.orientation import orientation_of, upright
 from videomae.video.clock import USUAL_RATE, ArrivalClock, Clock, Unwrapper
-from videomae.video.damage import Damage, DamageLog, OnError, PastDamage, check_on_error, packets_past_damage
+from videomae.video.damage import (
+    INCOMPLETE,
+    Damage,
+    DamageLog,
+    OnError,
+    PastDamage,
+    check_on_error,
+    packets_past_damage,
+)
 from videomae.video.reader import VideoReader
 
 Frame = NDArray[np.uint8]
@@ -130,14 +138,14 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         last: tuple[int | None, float] = clock.start, 0.0  # stamp and second of the last frame
 
         def lose(reason: str, packet: Packet | None = None) -> None:
-            if self._on_error == "raise":
+            if self._on_error == "raise" and reason != INCOMPLETE:
                 raise VideoError(
                     f"{self._source} is damaged after {last[1]:.2f} s ({reason}): every frame must decode. Go on "
                     "behind it with on_error='skip'."
                 )
             log.lost(reason, None if packet is None else packet.pts, after=last)
 
-        decode = PastDamage(lose)
+        decode = PastDamage(lose, longest_step=clock.longest_step)
         for packet in packets_past_damage(lambda: container.demux(stream), lose):
             second_of.arrived()
             for frame in decode(packet):

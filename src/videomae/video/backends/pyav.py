@@ -182,7 +182,6 @@ class PyAVDecoder:
         was_trusted = self.is_trusted
         decoded: list[int | None] = []
         patched: list[bool] = []
-        self._losses = []
         try:
             for _, frame in self.decode_from(0):
                 patched.append(frame.is_corrupt)
@@ -277,7 +276,9 @@ class PyAVDecoder:
         """
         rank = self._next = entry
         self.left_out.clear()
-        decode = PastDamage(self._lose if self._on_error == "skip" else None)
+        self._losses = []
+        raises = self._on_error != "skip"
+        decode = PastDamage(self._lose, longest_step=self.clock.longest_step, raises=raises)
         for packet in self._packets_from(entry):
             if self._is_left_out(packet):
                 continue
