@@ -475,8 +475,12 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
         fields["qv_bias"] = fields.pop("qkv_bias")
     label2id = fields.pop("label2id", None)
     number = fields.pop("num_labels", None)
-    if not isinstance(fields.get("id2label", {}) or {}, Mapping):
-        raise ValueError(f"id2label must map numbers to class names, got {fields['id2label']!r}.")
+    for name, labels in (("id2label", fields.get("id2label")), ("label2id", label2id)):
+        if labels is not None and not isinstance(labels, Mapping):
+            pair = "numbers to class names" if name == "id2label" else "class names to numbers"
+            raise ValueError(f"{name} must map {pair}, got {labels!r}.")
+    if not all(isinstance(index, int | str) for index in (label2id or {}).values()):
+        raise ValueError(f"label2id must map class names to numbers, got {label2id!r}.")
     if fields.get("id2label") is None:
         fields["id2label"] = (
             {index: label for label, index in label2id.items()}

@@ -85,6 +85,20 @@ def test_the_package_as_a_program_imports_nothing_from_the_current_folder(trappe
     assert ran(trapped) == ""
 
 
+def test_processes_of_ray_import_nothing_from_the_current_folder(trapped):
+    pytest.importorskip("ray")
+    lines = (
+        "from videomae import VideoMAEConfig, VideoMAEModel",
+        "from videomae.data.manifest import read_manifest",
+        "from videomae.inference.embed import embed",
+        "config = VideoMAEConfig.preset('tiny', image_size=32, num_frames=4, num_hidden_layers=1)",
+        "VideoMAEModel(config).save_pretrained('../model')",
+        "assert embed(read_manifest('.'), '../index', '../model', engine='ray') == {}",
+    )
+    call(trapped, *lines)
+    assert ran(trapped) == ""
+
+
 class Payload:
     """Leaves a file behind when it is unpickled."""
 

@@ -58,6 +58,9 @@ def test_an_unknown_preset_is_refused_with_the_known_ones():
         ({"layer_norm_eps": "1e-6"}, "layer_norm_eps must be a number above 0"),
         ({"label_smoothing": "a"}, "label_smoothing must be at least 0"),
         ({"id2label": ["a", "b"]}, "id2label must map numbers to class names"),
+        ({"id2label": 0}, "id2label must map numbers to class names"),
+        ({"label2id": [1]}, "label2id must map class names to numbers"),
+        ({"label2id": {"a": []}}, "label2id must map class names to numbers"),
     ],
 )
 def test_impossible_values_are_refused_when_made(fields, message):
