@@ -182,10 +182,10 @@ class VideoEmbedder:
             times = reader.times
             stretch = sample.some_frames_of(times)
             if kind.per == "window":
-                begin = max(float(times[0]), -np.inf if sample.start is None else sample.start)
-                inside = ((time - begin, frame) for time, frame in reader.frames(stretch.start, stretch.stop))
-                for start, clip in slide(inside, window=kind.window, hop=kind.hop, num_frames=num_frames):
-                    yield begin + start, begin + start + kind.window, self._prepare(clip)
+                inside = reader.frames(stretch.start, stretch.stop)
+                step = {"window": kind.window, "hop": kind.hop}
+                for start, clip in slide(inside, **step, num_frames=num_frames, is_gap=reader.is_gap):
+                    yield start, start + kind.window, self._prepare(clip)
                 return
             sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
             chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]

@@ -129,20 +129,20 @@ class ArrivalClock:
     """Seconds of the frames of a live source that sends no times: when their packets came, by the clock on the wall."""
 
     def __init__(self) -> None:
-        self._begin = time.monotonic()
+        self._begin: float | None = None
         self._arrivals: deque[float] = deque(maxlen=REORDERED)
         self._last = 0.0
 
     def arrived(self) -> None:
         """Note that a packet came."""
         now = time.monotonic()
-        self._begin = self._begin if self._last or self._arrivals else now
-        self._arrivals.append(now)
+        self._begin = now if self._begin is None else self._begin
+        self._arrivals.append(now - self._begin)
 
     def __call__(self, stamp: int | None) -> float:
         """Return the time of the next frame, whatever its stamp."""
         if self._arrivals:
-            self._last = max(self._last, self._arrivals.popleft() - self._begin)
+            self._last = max(self._last, self._arrivals.popleft())
         return self._last
 
 

@@ -162,6 +162,10 @@ class VideoReader:
         clock = self._backend.clock
         return float(clock.longest_step * clock.tick)
 
+    def is_gap(self, seconds: float) -> bool:
+        """Tell whether so many seconds from one frame to the next are a gap."""
+        return seconds > self.longest_step
+
     @property
     def gaps(self) -> list[tuple[float, float]]:
         """Seconds from and to which there is no picture between frames, because the clock jumps there."""

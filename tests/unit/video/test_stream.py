@@ -2,13 +2,16 @@
 
 import functools
 import http.server
+import io
 import os
 import socket
 import tempfile
 import threading
+import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from videomae.errors import VideoError
 from videomae.video import stream as stream_module
@@ -102,3 +105,37 @@ def test_a_file_on_the_memory_disk_is_no_stream():
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         assert not is_stream(file.name)
     assert is_stream("/dev/video99")
+
+
+class Camera(http.server.BaseHTTPRequestHandler):
+    """Sends pictures without times, five in a second."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for image in moving_square(12, 32, 48):
+            picture = io.BytesIO()
+            Image.fromarray(image).save(picture, "JPEG")
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture.getvalue())}\r\n\r\n"
+            self.wfile.write(head.encode() + picture.getvalue() + b"\r\n")
+            self.wfile.flush()
+            time.sleep(0.2)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize(("fps", "expected"), [(None, 0.2), (2, 0.5)])
+def test_a_camera_that_sends_no_times_has_those_of_the_clock_on_the_wall(fps, expected):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        seconds = []
+        with pytest.raises(VideoError, match="cannot read"):  # it hangs up without a farewell
+            for second, _ in stream_frames(f"http://127.0.0.1:{server.server_port}/camera", fps=fps):
+                seconds.append(second)
+        server.shutdown()
+    assert len(seconds) >= 11
+    assert seconds[0] == 0
+    assert np.median(np.diff(seconds)) == pytest.approx(expected, abs=0.05)
+    assert seconds[-1] == pytest.approx(expected * (len(seconds) - 1), rel=0.35)

@@ -72,6 +72,8 @@ class VideoFacts:
         black_fraction: fraction of the frames, 0-1, that are black.
         still_fraction: length of the longest stretch without motion over the whole length, 0-1.
         fingerprint: (S, 8, 8) float16, grey levels 0-255 of cells, averaged over 1/8 s each; S is 1 to 512 (64 s).
+        gaps: seconds from and to which there is no picture, because the clock jumps.
+        assumed_fps: the rate that times follow from where the file holds none; else None.
         times: (N,) float64, seconds at which each frame that decodes is shown.
         thumbnail: JPEG of the middle frame; empty if not asked for.
     """
@@ -103,6 +105,8 @@ class VideoFacts:
     blank_fraction: float = 0.0
     black_fraction: float = 0.0
     still_fraction: float = 0.0
+    gaps: tuple[tuple[float, float], ...] = ()
+    assumed_fps: float | None = None
     fingerprint: NDArray[np.float16] = field(
         default_factory=lambda: np.empty((0, CELLS, CELLS), np.float16), compare=False, repr=False
     )
@@ -180,7 +184,9 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
         stated_duration=seconds or (container.duration and container.duration / av.time_base) or None,
         duration=content.seconds(content.num_frames) if damage else reader.duration,
         fps=reader.fps,
-        is_variable_rate=_is_variable_rate(reader.times),
+        is_variable_rate=_is_variable_rate(reader.times, reader.longest_step),
+        gaps=tuple(reader.gaps),
+        assumed_fps=reader.assumed_fps,
         times=reader.times[: content.num_frames],
         **content.facts(),
     )
@@ -286,9 +292,10 @@ def _checksums(frame: VideoFrame) -> Iterator[int]:
         yield zlib.crc32(rows[:, :used].tobytes())
 
 
-def _is_variable_rate(times: NDArray[np.float64]) -> bool:
+def _is_variable_rate(times: NDArray[np.float64], longest_step: float) -> bool:
     """Tell whether frames come early or late, by more than a quarter of the usual distance, for 2 % of the time."""
     distances = np.diff(times)
+    distances = distances[distances <= longest_step]
     if not distances.size:
         return False
     usual = float(np.median(distances))

@@ -40,9 +40,14 @@ def _truncated(video: VideoFacts) -> str | None:
         return None
     if stated - video.num_frames > max(2, MISSING_FRACTION * stated):
         return f"the header states {stated} frames, {video.num_frames} decode"
+    seconds -= sum(end - start for start, end in video.gaps)
     if seconds - video.duration > MISSING_SECONDS + 0.1 * seconds:  # the time of a container may be that of its sound
         return f"the header states {seconds:.2f} s, {video.duration:.2f} s decode"
     return None
+
+
+def _gaps(video: VideoFacts) -> str | None:
+    return "; ".join(f"nothing from {start:.2f} s to {end:.2f} s" for start, end in video.gaps) or None
 
 
 def _elongated(video: VideoFacts) -> str | None:
@@ -103,6 +108,21 @@ _RULES = (
         "Copy or download them again. Clips that reach behind the damage fail, and training then skips the video; "
         "`videomae prepare` leaves it out.",
         lambda video: video.damage and f"{video.num_frames} of {video.stated_frames or '?'} frames. {video.damage}",
+    ),
+    _Rule(
+        "gaps",
+        WARNING,
+        "Videos whose clock jumps",
+        "Nothing is shown in the gap: no window or event of `predict --window` lies in it, but a clip of a few frames "
+        "may reach across it. Cut the videos there if that matters.",
+        _gaps,
+    ),
+    _Rule(
+        "no-times",
+        WARNING,
+        "Videos that hold no times",
+        "A frame rate is assumed, so seconds may be wrong. Put them into a container at their true rate, such as .mp4.",
+        lambda video: f"{video.assumed_fps:g} frames per second are assumed" if video.assumed_fps else None,
     ),
     _Rule(
         "truncated",
@@ -238,6 +258,12 @@ def short_videos(
     if outside := tuple(Item((sample.path,), why) for sample, why in reasons if why):
         title, advice = "Stretches of time without a frame", "Correct start and end: training skips them as unreadable."
         yield Finding("no-frames", ERROR, title, advice, outside)
+    if beyond := tuple(Item((sample.path,), why) for sample, video in readable if (why := _beyond(sample, video))):
+        title, advice = (
+            "Stretches that reach beyond their video",
+            "Correct start and end: the part that is there is used.",
+        )
+        yield Finding("beyond-the-end", WARNING, title, advice, beyond)
     lengths = {sample: _num_frames(sample, video) for sample, video in readable}
     short = [Item((sample.path,), f"{count} frames") for sample, count in lengths.items() if 0 < count < span]
     if short:
@@ -246,6 +272,17 @@ def short_videos(
         advice = f"The last frame is repeated to fill a clip.{hint} Leave out videos that are mostly repetition."
         title = f"Videos too short for a clip of {clip_frames} frames, every {stride:g}"
         yield Finding("short", WARNING, title, advice, tuple(short))
+
+
+def _beyond(sample: Sample, video: VideoFacts) -> str | None:
+    """Tell of a stretch that begins before the first frame, or ends after the last, by more than a frame."""
+    if (sample.start is None and sample.end is None) or why_unreadable(sample, video):
+        return None
+    frame = 1 / video.fps
+    first, end = float(video.times[0]), float(video.times[-1]) + frame
+    is_early = sample.start is not None and sample.start < first - 1.5 * frame
+    is_late = sample.end is not None and sample.end > end + 1.5 * frame
+    return f"{sample.name}: it runs from {first:.2f} s to {end:.2f} s" if is_early or is_late else None
 
 
 def _num_frames(sample: Sample, video: VideoFacts) -> int:

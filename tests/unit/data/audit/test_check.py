@@ -17,7 +17,7 @@ from videomae.data.audit.set_rules import expected_leak
 from videomae.data.manifest import Manifest, Sample, read_manifest
 from videomae.data.settings import DataSettings
 from videomae.plots.check_report import write_check_report
-from videos import moving_square, write_video
+from videos import moving_square, shift_packets, write_video
 
 NUM_FRAMES = 66
 
@@ -215,3 +215,22 @@ def test_the_groups_of_the_fights_leak_in_a_random_split():
     leak = report.named("random-split-leak")
     assert leak is not None
     assert "on both sides" in leak.items[0].detail
+
+
+def test_clocks_that_jump_missing_times_and_stretches_that_are_not_there_are_named(tmp_path):
+    source = write_video(tmp_path / "source.ts", wandering(0), b_frames=0)
+    shift_packets(source, tmp_path / "jumps.ts", lambda number: 36_000 * (number >= NUM_FRAMES // 2))
+    source.unlink()
+    write_video(tmp_path / "raw.h264", wandering(1), b_frames=0)
+    write_video(tmp_path / "short.mp4", wandering(2))
+    lines = ["path,label,start,end", "jumps.ts,a,,", "raw.h264,b,,", "short.mp4,a,0,60", "short.mp4,b,500,501"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    report = check(tmp_path / "manifest.csv", near_duplicates=False, workers=1)
+    ((jump,),) = [report.named("gaps").items]
+    assert (jump.videos, jump.detail[:13]) == (("jumps.ts",), "nothing from ")
+    assert report.named("no-times").items[0].detail == "25 frames per second are assumed"
+    assert "0 s to 60 s" in report.named("beyond-the-end").items[0].detail
+    assert report.named("no-frames").items[0].videos == ("short.mp4",)
+    assert report.named("variable-rate") is None
+    assert report.named("truncated") is None
+    assert report.summary["seconds"] < 60
