@@ -42,6 +42,7 @@ COMMANDS = {
     "reconstruct": Command("ReconstructSettings", "hide most of a clip and look at what a model makes of it"),
     "explain": Command("ExplainSettings", "show where in a clip a classifier finds what it says"),
     "convert": Command("ConvertSettings", "write a checkpoint of one family as another"),
+    "export": Command("ExportSettings", "write a model for OpenVINO, ONNX Runtime or torch.export, and verify it"),
 }
 
 EXIT_OK, EXIT_PARTLY_FAILED, EXIT_ERROR, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

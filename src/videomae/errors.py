@@ -19,3 +19,7 @@ class MissingPackageError(VideoMAEError, ImportError):
 
 class DataError(VideoMAEError):
     """A data set cannot be used: a faulty manifest, unknown classes, or too many unreadable videos."""
+
+
+class ExportError(VideoMAEError):
+    """An exported model disagrees with its source, or is slower; it was not written."""

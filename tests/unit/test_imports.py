@@ -33,9 +33,10 @@ BELOW = {
     "data": GROUND | {"video"},
     "training": GROUND | {"models", "video", "data"},
     "inference": GROUND | {"models", "video", "data"},
+    "export": GROUND | {"models", "video", "data", "inference"},
     "plots": GROUND | {"models", "video", "data", "training", "inference"},
     "pipeline": GROUND | {"models", "video", "data", "training", "inference", "plots"},
-    "commands": GROUND | {"models", "video", "data", "training", "inference", "plots", "pipeline"},
+    "commands": GROUND | {"models", "video", "data", "training", "inference", "export", "plots", "pipeline"},
     "cli": {"commands", "config", "console", "errors", "processes", "settings"},
     "__main__": {"cli", "processes"},
 }

@@ -43,7 +43,8 @@ class EmbedSettings:
     device: Device = None
 
     engine: Engine = "local"
-    """"ray" runs it as a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine."""
+    """"ray" runs it as a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine; torch runs it
+    here, openvino and onnx an exported encoder; "local" takes what is there."""
 
     actors: int = 1
     """With --engine ray: processes that hold the model; each takes a GPU where Ray has any."""

@@ -13,6 +13,7 @@ from videomae.data.settings import Data
 from videomae.files import check_writable
 from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import choose_device, process_of_group, torchrun_group
+from videomae.inference.engines.formats import EngineName
 from videomae.inference.evaluate import evaluate
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.metrics import Evaluation
@@ -71,11 +72,16 @@ class EvaluateSettings:
     workers: int = 2
     """Processes that decode videos; 0 decodes in the main one."""
 
+    engine: EngineName | None = None
+    """What runs the model: torch, or openvino or onnx for what `videomae export` wrote; by default what is there."""
+
     device: str | None = None
-    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1, mps, or what the engine knows; by default a GPU if there is one, with OpenVINO and ONNX the
+    CPU."""
 
     dtype: str = "float32"
-    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
+    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one; an exported file is in its
+    own."""
 
     confidence: float = 0.95
     """Of the interval of top-1: 0.95 for 95 %."""
@@ -113,7 +119,7 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
         check_writable(s.out)
     data = s.data.read()
     data = data if s.split == EVERYTHING else data.split(s.split)
-    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
+    classifier = VideoClassifier.from_pretrained(s.model, engine=s.engine, device=s.device, dtype=s.dtype)
     evaluation = evaluate(
         classifier,
         data,

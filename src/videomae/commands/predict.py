@@ -18,6 +18,7 @@ from videomae.data.sources import find_videos
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
 from videomae.inference.classifier import VideoClassifier, predict
+from videomae.inference.engines.formats import EngineName
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.protocols import ProtocolName
 from videomae.options import Flag
@@ -95,11 +96,16 @@ class PredictSettings:
     stream prints one line per window as it comes, {"path", "start", "end", "label", "score"}, and that object, with
     "events", at its end, which Ctrl-C or SIGTERM brings about."""
 
+    engine: EngineName | None = None
+    """What runs the model: torch, or openvino or onnx for what `videomae export` wrote; by default what is there."""
+
     device: str | None = None
-    """cpu, cuda, cuda:1, mps; by default a GPU if there is one."""
+    """cpu, cuda, cuda:1, mps, or what the engine knows; by default a GPU if there is one, with OpenVINO and ONNX the
+    CPU."""
 
     dtype: str = "float32"
-    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one."""
+    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one; an exported file is in its
+    own."""
 
 
 def main(settings: PredictSettings) -> int:
@@ -127,6 +133,7 @@ def _predict_clips(settings: PredictSettings) -> int:
         protocol=s.protocol or "center",
         views=s.views,
         stride=_frames(s.stride),
+        engine=s.engine,
         device=s.device,
         dtype=s.dtype,
         on_error=s.on_error,
@@ -159,7 +166,7 @@ def _predict_windows(settings: PredictSettings) -> int:
 
     s = settings
     sources = _check_windows(s)
-    classifier = VideoClassifier.from_pretrained(s.model, device=s.device, dtype=s.dtype)
+    classifier = VideoClassifier.from_pretrained(s.model, engine=s.engine, device=s.device, dtype=s.dtype)
     config, failed = classifier.config, 0
     for source in sources:
         try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from videomae.config import VideoMAEConfig
 from videomae.data.sources import find_videos
 from videomae.errors import VideoError
-from videomae.inference.engines.base import Engine, ExportedModel
+from videomae.inference.engines.base import Engine, ExportedModel, join
 from videomae.inference.engines.formats import EngineName, find_exported, open_exported
 from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import DEFAULT_MODEL, open_model
@@ -197,7 +197,7 @@ class VideoClassifier:
         Raises:
             ValueError: if the model answers with NaN.
         """
-        pixels = _join(pixels) if isinstance(pixels, list) else pixels
+        pixels = join(pixels) if isinstance(pixels, list) else pixels
         logits = np.concatenate([self.engine(pixels[i : i + batch_size]) for i in range(0, len(pixels), batch_size)])
         exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
         scores = exponents / exponents.sum(axis=-1, keepdims=True)
@@ -292,14 +292,6 @@ def predict(
         (clips, assumed_fps), damage = found
         best = classifier.rank(classifier.scores(clips, chosen, batch_size=batch_size), top_k)
         yield PredictionResult(str(file), best, damage=damage, assumed_fps=assumed_fps)
-
-
-def _join(parts: list[Any]) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    import torch
-
-    return torch.cat(parts)
 
 
 def _check_top_k(top_k: int) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from videomae.console import Progress, no_progress
 from videomae.data.manifest import Manifest, Sample
 from videomae.errors import VideoError
 from videomae.inference.embedder import FeatureKind, Features, VideoEmbedder
+from videomae.inference.engines.formats import EngineName
 from videomae.inference.feature_store import (
     FORMAT,
     is_done,
@@ -34,7 +35,7 @@ from videomae.video.sampling import ClipSampling
 if TYPE_CHECKING:
     import torch
 
-Engine = Literal["local", "ray"]
+Engine = Literal["local", "ray", "torch", "openvino", "onnx"]
 WritePart = Callable[[int, VideoEmbedder], None]
 
 
@@ -72,7 +73,8 @@ def embed(
         npy: also write each video's (R, D) float32 as an .npy file, see `npy_names`.
         batch_size: clips that go through the model at once.
         device: where to run; None takes a GPU if there is one.
-        engine: "ray" runs a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine.
+        engine: "ray" runs a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine; the others run
+            here, as for ``VideoEmbedder.from_pretrained``, and "local" takes what is there.
         actors: processes that hold the model with "ray"; each takes a GPU where Ray has any.
         progress: called with the number of videos done, and their total.
 
@@ -90,7 +92,8 @@ def embed(
     if actors < 1:
         raise ValueError(f"actors must be at least 1, got {actors}.")
     out, kind = Path(out), kind or FeatureKind()
-    embedder = VideoEmbedder.from_pretrained(model, device=device)
+    runtime = None if engine in ("local", "ray") else cast(EngineName, engine)
+    embedder = VideoEmbedder.from_pretrained(model, engine=runtime, device=device)
     embedder.check(kind, batch_size)
     settings = describe(manifest, embedder, kind) | {"npy": npy, "model": _resolved(model)}
     with working_in(out, alone=rank() == 0):

@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.data.manifest import Sample
+from videomae.inference.engines.base import Engine, ExportedModel, join
+from videomae.inference.engines.formats import EngineName, open_exported
+from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import open_model
 from videomae.options import Seconds
 from videomae.video.clips import read_ahead, slide
@@ -96,16 +99,29 @@ class VideoEmbedder:
         ((3, 192), [0.0, 1.0, 2.0])
 
     Args:
-        model: the encoder, on the device where it should run.
+        model: the encoder, on the device where it should run; or an exported one.
         processor: turns frames into its input.
     """
 
-    def __init__(self, model: "VideoMAEModel", processor: "VideoMAEImageProcessor") -> None:
+    def __init__(self, model: "VideoMAEModel | ExportedModel", processor: "VideoMAEImageProcessor") -> None:
         self.model, self.processor = model, processor
+        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor)
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, *, device: "torch.device | str | None" = None) -> Self:
-        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned; see `open_model`."""
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        engine: EngineName | None = None,
+        device: "torch.device | str | None" = None,
+    ) -> Self:
+        """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned, or an exported one.
+
+        Arguments and errors are those of `VideoClassifier.from_pretrained`.
+        """
+        exported = open_exported(path_or_id, "encoder", engine, device=device)
+        if exported is not None:
+            return cls(exported, exported.processor)
         from videomae.models.videomae import VideoMAEModel
 
         opened = open_model(path_or_id, VideoMAEModel, device=device)
@@ -166,6 +182,8 @@ class VideoEmbedder:
 
     def fingerprint(self) -> str:
         """Return a checksum of the weights, of what the config does with them, and of the processor."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.fingerprint()
         digest = hashlib.sha256(json.dumps(self.processor.to_dict(), sort_keys=True).encode())
         config = {name: getattr(self.model.config, name) for name in ENCODER_FIELDS}
         digest.update(json.dumps(config, sort_keys=True).encode())
@@ -174,8 +192,8 @@ class VideoEmbedder:
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def clips(self, video: str | Path | Sample, kind: FeatureKind) -> Iterator[tuple[float, float, "torch.Tensor"]]:
-        """Yield start, end and pixels (1, T, C, H, W) of the clips that a video is seen in: one, or its windows."""
+    def clips(self, video: str | Path | Sample, kind: FeatureKind) -> Iterator[tuple[float, float, Any]]:
+        """Yield start, end and pixels, as the engine takes them, of a video's clips: one, or its windows."""
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         with VideoReader(sample.file) as reader:
@@ -197,12 +215,16 @@ class VideoEmbedder:
             end = min(float(times[chosen[-1]]) + seconds, reader.end)
             yield float(times[chosen[0]]), end, self._prepare(list(frames))
 
-    def _prepare(self, clip: list[Any]) -> "torch.Tensor":
-        return self.processor(clip, return_tensors="pt").pixel_values
+    def _prepare(self, clip: list[Any]) -> Any:
+        return self.engine.views(1, "processor", self.model.config.frame_size, self.processor)(clip)
 
     def check(self, kind: FeatureKind, batch_size: int) -> None:
         """Raise a ValueError if the model has no such features, or a number is out of its range."""
         depth = self.model.config.num_hidden_layers
+        if kind.layer != -1 and isinstance(self.model, ExportedModel):
+            raise ValueError(
+                f"an exported encoder has only its output, layer -1, got {kind.layer}: use the checkpoint."
+            )
         if not -1 <= kind.layer <= depth:
             raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {kind.layer}.")
         if batch_size < 1:
@@ -210,12 +232,14 @@ class VideoEmbedder:
         if not (0 < kind.window < np.inf and 0 < kind.hop < np.inf):
             raise ValueError(f"window and hop must be above 0 and finite, got {kind.window} and {kind.hop} seconds.")
 
-    def encode(self, clips: Sequence["torch.Tensor"], layer: int) -> NDArray[np.float32]:
-        """Return the tokens, (clips, N, D), of a layer for clips of (1, T, C, H, W)."""
+    def encode(self, clips: Sequence[Any], layer: int) -> NDArray[np.float32]:
+        """Return the tokens, (clips, N, D), of a layer for clips as `clips` prepares them."""
+        pixels = join(clips)
+        if layer == -1 or isinstance(self.model, ExportedModel):
+            return self.engine(pixels)
         import torch
 
         with torch.inference_mode():
-            pixels = torch.cat(list(clips)).to(self.model.device, self.model.dtype)
-            outputs = self.model(pixels, output_hidden_states=layer != -1, return_dict=True)
-            tokens = outputs.last_hidden_state if layer == -1 else outputs.hidden_states[layer]
-        return tokens.float().cpu().numpy()
+            pixels = pixels.to(self.model.device, self.model.dtype)
+            outputs: Any = self.model(pixels, output_hidden_states=True, return_dict=True)
+        return outputs.hidden_states[layer].float().cpu().numpy()

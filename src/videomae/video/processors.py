@@ -414,6 +414,11 @@ class VideoMAEImageProcessor:
             )
         return shapes.pop()
 
+    def sizes_of(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the (height, width) of a frame after resizing, and after cropping."""
+        resized = self._resized_size(height, width)
+        return resized, self._crop_height_width if self.do_center_crop else resized
+
     @property
     def _crop_height_width(self) -> tuple[int, int]:
         crop = cast(dict[str, int], self.crop_size)

@@ -4,10 +4,12 @@ B clips · T frames · H height and W width in pixels · C channels · L classes
 """
 
 import dataclasses
+import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,15 @@ class Engine(Protocol):
         ...
 
 
+def join(parts: Sequence[Any]) -> Any:
+    """Join what ``views`` of an engine cut, arrays or tensors, along the first axis."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    import torch
+
+    return torch.cat(list(parts))
+
+
 METADATA_KEY = "videomae"
 """The entry of an exported file that holds its `ModelCard` as JSON."""
 
@@ -81,17 +92,18 @@ class ModelCard:
         """Height and width of the frames that the file takes."""
         return self.source_size or self.config.frame_size
 
+    @property
+    def frames_shape(self) -> tuple[int, int, int, int]:
+        """Shape (T, H, W, C) of the clips that the file takes."""
+        return self.config.num_frames, *self.frame_size, self.config.num_channels
+
     def to_json(self) -> str:
         """Return the entry of the file's metadata."""
         clips = {name: getattr(self.config, name) for name in ("clip_sampling", "clip_stride", "clip_fps")}
-        height, width = self.frame_size
         content = {
             "task": self.task,
             "precision": self.precision,
-            "frames": {
-                "dtype": "uint8",
-                "shape": ["B", self.config.num_frames, height, width, self.config.num_channels],
-            },
+            "frames": {"dtype": "uint8", "shape": ["B", *self.frames_shape]},
             "source_size": self.source_size,
             "config": self.config.to_dict() | clips,
             "processor": self.processor.to_dict(),
@@ -123,23 +135,21 @@ class ExportedModel(ABC):
     Args:
         path: the file.
         card: what it says of itself.
+
+    Attributes:
+        config: of the card.
+        processor: resizes and crops frames to what the file takes; nothing where it does that itself.
     """
 
     name: ClassVar[str]
     views: ClassVar[type[ViewTransform]] = EightBitViews
 
     def __init__(self, path: Path, card: ModelCard) -> None:
-        self.path, self.card = path, card
-
-    @property
-    def config(self) -> VideoMAEConfig:
-        """Sizes of the model, names of its classes, and how the frames of a clip are chosen."""
-        return self.card.config
-
-    @property
-    def processor(self) -> VideoMAEImageProcessor:
-        """Resizes and crops frames to the model's size."""
-        return self.card.processor
+        self.path, self.card, self.config = path, card, card.config
+        # What resizes and crops inside takes frames as they are.
+        self.processor = card.processor
+        if card.source_size is not None:
+            self.processor = dataclasses.replace(card.processor, do_resize=False, do_center_crop=False)
 
     @property
     def dtype(self) -> str:
@@ -149,13 +159,21 @@ class ExportedModel(ABC):
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model; see `Engine`."""
         frames = np.asarray(frames)
-        expected = (self.config.num_frames, *self.card.frame_size, self.config.num_channels)
+        expected = self.card.frames_shape
         if frames.dtype != np.uint8 or frames.shape[1:] != expected:
             raise ValueError(
                 f"{self.path} takes uint8 frames (B, {', '.join(map(str, expected))}), got {frames.dtype} of shape "
                 f"{frames.shape}."
             )
         return self.run(np.ascontiguousarray(frames))
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the file and of the weights beside it."""
+        digest = hashlib.sha256()
+        for file in sorted(self.path.parent.glob(f"{self.path.stem}.*")):
+            if ".report" not in file.name:
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:32]
 
     def load(self) -> None:  # noqa: B027
         """Make ready to run, where opening the file did not do that; otherwise the first call does."""

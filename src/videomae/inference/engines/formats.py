@@ -21,7 +21,7 @@ class Format:
     Attributes:
         title: what people call it.
         files: by precision, where a file lies in its directory.
-        weights: ending of a second file that belongs to each, or nothing.
+        weights: ending of a second file that belongs to each, always or where it is large; or nothing.
         engine: module and class that run it.
         package: that it needs, and the extra that brings it; None where it is no extra.
     """
@@ -51,6 +51,7 @@ FORMATS: dict[str, Format] = {
         "ONNX",
         {"float32": "onnx/model.onnx", "float16": "onnx/model_fp16.onnx", "int8": "onnx/model_quantized.onnx"},
         ("onnx", "ONNXEngine"),
+        weights=".onnx.data",
         package=("onnxruntime", "onnx"),
     ),
     "torch": Format(

@@ -55,3 +55,11 @@ class TorchEngine:
             outputs = self.model(pixels.to(dtype=self.model.dtype), return_dict=True)
             found = outputs.logits if hasattr(outputs, "logits") else outputs.last_hidden_state
             return found.float().cpu().numpy()
+
+
+class ProcessedEngine(TorchEngine):
+    """A PyTorch model with its processor before it, for frames that are yet to be resized and cropped."""
+
+    def __call__(self, frames: "NDArray[np.uint8] | torch.Tensor") -> NDArray[np.float32]:
+        """Process (B, T, H, W, C) uint8 frames of any size, then run the model."""
+        return super().__call__(self.processor([list(clip) for clip in frames], return_tensors="pt").pixel_values)
