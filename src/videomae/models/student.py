@@ -40,7 +40,7 @@ class Student(VideoMAEForVideoClassification):
         """Return logits (B, L), and a hint (B, V, F) after each of the blocks.
 
         Args:
-            pixel_values: (B, T, 3, H, W), normalised.
+            pixel_values: (B, T, 3 or 1, H, W), normalised.
             visible: (B, V) positions of the tubelets to see, in order; None is all.
             return_dict: has no effect; there for what calls models.
         """

@@ -16,7 +16,9 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: of red, green and blue
 
 
 def to_grey(pixel_values: Tensor) -> Tensor:
-    """Weight the channels of clips by their luma: (B, T, 3, H, W) to (B, T, 1, H, W)."""
+    """Weight the channels of clips by their luma: (B, T, 3, H, W) to (B, T, 1, H, W); grey ones stay as they are."""
+    if pixel_values.shape[2] == 1:
+        return pixel_values
     luma = torch.tensor(LUMA, device=pixel_values.device, dtype=pixel_values.dtype)
     return torch.einsum("btchw,c->bthw", pixel_values, luma)[:, :, None]
 
@@ -68,7 +70,7 @@ class Teacher(nn.Module):
         """Return logits (B, L), and standardised features (B, N, F) after the second and the third stage.
 
         Args:
-            pixel_values: (B, T, 3, H, W), normalised.
+            pixel_values: (B, T, 3 or 1, H, W), normalised.
             return_dict: has no effect; there for what calls models.
         """
         x = to_grey(pixel_values).transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)  # (B, 1, T, H, W)

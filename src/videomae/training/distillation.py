@@ -234,12 +234,13 @@ class Distillation(Experiment):
         return (1 - s.teacher.answers) * labels + s.teacher.answers * taught + s.teacher.hints * sum(errors)
 
     def normalized(self, batch: Batch) -> "Tensor":
-        """Return the grey pixels of a batch as normalised RGB, as the models take them."""
-        from videomae.video.augment import normalize
+        """Return the grey pixels of a batch as `to_grey` makes them of normalised RGB, (B, T, 1, H, W) float32."""
+        from videomae.models.teacher import LUMA
 
-        return normalize(
-            batch["pixel_values"].expand(-1, -1, 3, -1, -1), mean=self.statistics[0], std=self.statistics[1]
-        )
+        channels = list(zip(LUMA, *self.statistics, strict=True))
+        scale = sum(luma / std for luma, _, std in channels)
+        shift = sum(luma * mean / std for luma, mean, std in channels)
+        return batch["pixel_values"] * (scale / 255) - shift
 
     def choose_visible(self, pixels: "Tensor", seed: int) -> "Tensor":
         """Return the tubelets that move most, (B, V)."""

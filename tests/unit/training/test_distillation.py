@@ -11,13 +11,13 @@ from videomae.data.dataset import VideoDataset
 from videomae.data.manifest import Sample, read_manifest
 from videomae.models.masking import moving_tubelets
 from videomae.models.student import Student
-from videomae.models.teacher import LUMA, Teacher
+from videomae.models.teacher import LUMA, Teacher, to_grey
 from videomae.models.videomae import VideoMAEForVideoClassification
 from videomae.training import distillation
 from videomae.training.checkpoint import list_steps
 from videomae.training.distillation import Distillation, distill, fold
 from videomae.training.metrics_log import read_metrics
-from videomae.video.augment import AffineCrop, distill_augmentation, seeded, squeezed_view
+from videomae.video.augment import AffineCrop, distill_augmentation, normalize, seeded, squeezed_view
 from videomae.video.augment_settings import DistillAugmentation
 from videomae.video.checkpoint_processor import make_processor
 from videomae.video.sampling import ClipSampling
@@ -65,6 +65,14 @@ def test_the_folded_model_computes_what_the_student_does_on_rgb():
         wanted, found = student(clips)[0], ordinary(clips).logits
     assert wanted.std() > 0.1
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_grey_pixels_are_what_a_model_makes_of_normalised_ones(data):
+    experiment = Distillation(settings("distill", data, "x"))
+    experiment.statistics = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+    grey = torch.randint(256, (2, 4, 1, 8, 8), dtype=torch.uint8)
+    wanted = to_grey(normalize(grey.expand(-1, -1, 3, -1, -1), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)))
+    torch.testing.assert_close(experiment.normalized({"pixel_values": grey}), wanted)
 
 
 def test_the_model_is_an_ordinary_directory_that_transformers_loads(data, tmp_path):
