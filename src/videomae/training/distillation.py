@@ -65,7 +65,7 @@ class TeacherSettings:
     lr: float = 2e-3
     """Its highest learning rate, of AdamW, whatever the batch."""
 
-    answers: float = 0.5
+    answers: float = 0.2
     """Weight of its answers in the loss; labels have 1 minus this."""
 
     held_out: float = 0.1
