@@ -109,7 +109,7 @@ class DistillSettings(TrainingSettings):
     cache: CacheSettings = dataclasses.field(default_factory=CacheSettings)
     augment: DistillAugmentation = dataclasses.field(default_factory=DistillAugmentation)
     clips: ClipSampling = dataclasses.field(default_factory=lambda: ClipSampling("whole"))
-    loader: LoaderSettings = dataclasses.field(default_factory=lambda: LoaderSettings(num_workers=0))
+    loader: LoaderSettings = dataclasses.field(default_factory=lambda: LoaderSettings(num_workers=1))
     optim: OptimSettings = dataclasses.field(
         default_factory=lambda: OptimSettings(name="muon", scale_lr=False, betas=(0.9, 0.98))
     )
