@@ -23,7 +23,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from videomae.console import Progress, no_progress
@@ -35,6 +34,8 @@ from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, fitting_name
 from videomae.processes import safe_path, working_in
+from videomae.video.backends.opening import open_file
+from videomae.video.limits import ReadLimits
 
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
 SAMPLED_FILES, SAMPLED_FRAMES = 8, 96
@@ -325,9 +326,9 @@ def _look_up(jobs: list[CopyJob], *, redo: bool) -> Iterator[CopyJob]:
 def _fingerprint_of(file: Path) -> dict[str, Any] | None:
     """Read from a file's comment what it was made with and from; None if it was not made here."""
     try:
-        with av.open(str(file), metadata_errors="replace") as container:
+        with open_file(str(file), str(file), ReadLimits.from_environment()) as container:
             found = json.loads(container.metadata.get("comment", ""))
-    except (av.FFmpegError, json.JSONDecodeError):
+    except (VideoError, json.JSONDecodeError):
         return None
     return found if isinstance(found, dict) and MARK in found else None
 

@@ -8,7 +8,6 @@ import av
 import numpy as np
 
 from videomae.errors import VideoError
-from videomae.video.backends.pyav import moving_pictures
 from videomae.video.encode import VideoWriter
 from videomae.video.reader import TIME_TOLERANCE, VideoReader
 
@@ -83,7 +82,7 @@ def copy_file(
         first = (len(ranks) - total) // 2
         with VideoWriter(
             target,
-            size=_size(reader, source, encoding),
+            size=_size(reader, encoding),
             fps=min(reader.fps, encoding.max_fps or reader.fps),
             crf=encoding.crf,
             clock=CLOCK,
@@ -153,13 +152,8 @@ def _schedule(reader: VideoReader, encoding: Encoding) -> tuple[np.ndarray, np.n
     return ranks, np.maximum.accumulate(stamps - order) + order - min(stamps[0], 0)  # MP4 begins at 0 or later
 
 
-def _size(reader: VideoReader, source: Path, encoding: Encoding) -> tuple[int, int]:
-    """Return height and width for square pixels, a short side that is not larger than asked for, and even numbers."""
-    with av.open(str(source), metadata_errors="replace") as container:
-        aspect = float(moving_pictures(container)[0].sample_aspect_ratio or 1)
-    if reader.rotation in (90, 270):
-        aspect = 1 / aspect
-    height, width = reader.height / min(aspect, 1), reader.width * max(aspect, 1)
-    scale = min(1, encoding.short_side / min(height, width))
-    height, width = (2 * max(1, int(side * scale / 2 + 1e-6)) for side in (height, width))
+def _size(reader: VideoReader, encoding: Encoding) -> tuple[int, int]:
+    """Return height and width: a short side that is not larger than asked for, and even numbers."""
+    scale = min(1, encoding.short_side / min(reader.height, reader.width))
+    height, width = (2 * max(1, int(side * scale / 2 + 1e-6)) for side in (reader.height, reader.width))
     return height, width

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
-import av
 import numpy as np
 from av.container import InputContainer
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from videomae.errors import VideoError
 from videomae.video.backends import BACKENDS
 from videomae.video.backends.base import Backend
+from videomae.video.backends.failures import library_errors
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.clock import gaps_between
 from videomae.video.damage import Damage, OnError, check_on_error
+from videomae.video.limits import ReadLimits
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class VideoReader:
     manager, and not for use from several threads at once.
 
     Args:
-        path: the file: a path, a URL that FFmpeg can seek in, or a seekable binary file object (it is not closed).
+        path: the file: a path, an http or https URL, or a seekable binary file object (it is not closed).
         threads: decoding threads; by default one per processor, at most 8. Use 1 in workers of a data loader.
         on_error: ``"raise"``; ``"skip"`` to leave out what does not decode and go on behind it; or ``"truncate"`` to
             keep the frames before the first damage: the video then ends there. To find the damage, both decode the
@@ -56,6 +57,9 @@ class VideoReader:
         peek: decode the first frame at once. Without, a file that is damaged there is opened all the same, and size,
             rotation and pixel format are only known once a frame was decoded, or are asked for; a clip from the middle
             is there sooner.
+        square_pixels: scale frames whose pixels are not square, as players do; False gives the stored pixels, as the
+            published evaluations see them.
+        limits: what a file may ask for; None takes those of the environment.
 
     Attributes:
         name: the path, as errors give it.
@@ -75,6 +79,8 @@ class VideoReader:
         fps: float | None = None,
         backend: str = "pyav",
         peek: bool = True,
+        square_pixels: bool = True,
+        limits: ReadLimits | None = None,
     ) -> None:
         check_on_error(on_error)
         if backend not in BACKENDS:
@@ -84,7 +90,9 @@ class VideoReader:
         if fps is not None and not 0 < fps < float("inf"):
             raise ValueError(f"fps must be above 0 and finite, got {fps}.")
         threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
-        self._backend: Backend = BACKENDS[backend].open(path, threads=threads, on_error=on_error, fps=fps)
+        self._backend: Backend = BACKENDS[backend].open(
+            path, threads=threads, on_error=on_error, fps=fps, square_pixels=square_pixels, limits=limits
+        )
         self.name = self._backend.name
         self.codec = self._backend.codec
         self._fps = fps
@@ -106,7 +114,7 @@ class VideoReader:
 
     @property
     def width(self) -> int:
-        """Pixels of an upright frame (after the rotation the file asks for)."""
+        """Pixels of an upright frame, after the rotation that the file asks for and with square pixels."""
         return self._frame_format().width
 
     @property
@@ -325,10 +333,8 @@ def read_video_pyav(container: InputContainer, indices: Sequence[int] | NDArray[
     wanted = _whole_numbers(indices)
     if (wanted < 0).any():
         raise VideoError(f"indices must be 0 or more, got {wanted.min()}. Count frames from the start of the video.")
-    try:
+    with library_errors(container.name, doing="go back to its start"):
         container.seek(0)
-    except av.FFmpegError as error:
-        raise VideoError(f"{container.name} cannot go back to its start ({error}). Use VideoReader(path).") from error
     video = PyAVDecoder(container, container.name)
     try:
         return _gather(video, wanted.clip(max=len(video.times) - 1))

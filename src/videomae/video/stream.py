@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 
 import av
@@ -14,7 +13,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.backends.orientation import orientation_of, upright
+from videomae.video.backends.conversion import FrameConverter
+from videomae.video.backends.failures import library_errors
+from videomae.video.backends.opening import choose_stream, open_stream
 from videomae.video.clock import USUAL_RATE, ArrivalClock, Clock, Unwrapper
 from videomae.video.damage import (
     INCOMPLETE,
@@ -25,17 +26,13 @@ from videomae.video.damage import (
     check_on_error,
     packets_past_damage,
 )
+from videomae.video.limits import ReadLimits
 from videomae.video.reader import VideoReader
+from videomae.video.source import is_stream, shown
 
 Frame = NDArray[np.uint8]
 
 OPEN_TIMEOUT, READ_TIMEOUT = 30.0, 60.0  # seconds without an answer, or without data
-
-
-def is_stream(source: str | os.PathLike[str]) -> bool:
-    """Tell whether a source is a URL, a device or a pipe, which can be read only forwards."""
-    text = os.fspath(source)
-    return "://" in text or _is_forward_only(text)
 
 
 class FrameStream(Iterator[tuple[float, Frame]]):
@@ -108,26 +105,28 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         self.assumed_fps = reader.assumed_fps
 
     def _of_stream(self) -> Iterator[tuple[float, Frame]]:
-        text = self._source
-        options = {"rtsp_transport": "tcp"} if text.startswith("rtsp://") else {}
-        layout = "v4l2" if text.startswith("/dev/video") else None
-        timeout = (OPEN_TIMEOUT, READ_TIMEOUT) if "://" in text else None
-        try:
-            with av.open(text, format=layout, options=options, timeout=timeout) as container:
-                if not container.streams.video:
-                    raise VideoError(f"{text} holds no video. Name another source.")
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                for seconds, frame in self._decode(container, stream):
-                    image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-                    yield seconds, np.ascontiguousarray(upright(image, orientation_of(frame)[1]))
-        except av.error.ExitError as error:
-            raise VideoError(
-                f"{text} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Check the "
-                "address, and that it sends."
-            ) from error
-        except av.FFmpegError as error:
-            raise VideoError(f"cannot read {text}: {error.strerror}. Check the address, and that it sends.") from error
+        name, limits = shown(self._source), ReadLimits.from_environment()
+        with library_errors(name, doing="be read"):
+            try:
+                with open_stream(self._source, timeout=(OPEN_TIMEOUT, READ_TIMEOUT), limits=limits) as container:
+                    stream = choose_stream(container)
+                    if stream is None or stream.codec_context is None:
+                        raise VideoError(f"{name} holds no video that can be decoded. Name another source.")
+                    stream.thread_type = "AUTO"
+                    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+                    aspect = float(stream.sample_aspect_ratio or 1)
+                    convert = FrameConverter(name, pixel_aspect=aspect, max_pixels=limits.max_pixels)
+                    for seconds, frame in self._decode(container, stream):
+                        yield seconds, convert(frame).copy()
+            except (av.error.ExitError, TimeoutError) as error:
+                raise VideoError(
+                    f"{name} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Check the "
+                    "address, and that it sends."
+                ) from error
+            except av.FFmpegError as error:
+                raise VideoError(
+                    f"cannot read {name}: {error.strerror}. Check the address, and that it sends."
+                ) from error
 
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
         """Yield frames with their seconds, and log what does not decode."""
@@ -140,8 +139,8 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         def lose(reason: str, packet: Packet | None = None) -> None:
             if self._on_error == "raise" and reason != INCOMPLETE:
                 raise VideoError(
-                    f"{self._source} is damaged after {last[1]:.2f} s ({reason}): every frame must decode. Go on "
-                    "behind it with on_error='skip'."
+                    f"{shown(self._source)} is damaged after {last[1]:.2f} s ({reason}): every frame must decode. Go "
+                    "on behind it with on_error='skip'."
                 )
             log.lost(reason, None if packet is None else packet.pts, after=last)
 
@@ -162,12 +161,3 @@ def stream_frames(
 ) -> FrameStream:
     """Return the frames of a source; arguments and errors as for `FrameStream`."""
     return FrameStream(source, on_error=on_error, fps=fps)
-
-
-def _is_forward_only(text: str) -> bool:
-    """Tell a device or pipe from a file; what is not there is a device if it lies where devices do."""
-    try:
-        mode = os.stat(text).st_mode
-    except OSError:
-        return text.startswith("/dev/")
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)

@@ -22,7 +22,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.backends.pyav import moving_pictures
+from videomae.video.backends.opening import choose_stream, moving_pictures, open_file
+from videomae.video.limits import ReadLimits
 from videomae.video.reader import VideoReader
 
 # All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
@@ -133,7 +134,7 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
         with file.open("rb") as stream:
             facts = replace(facts, digest=hashlib.file_digest(stream, "sha256").hexdigest())
         reader, damage = _open_reader(file)
-        with reader, av.open(str(file), metadata_errors="replace") as container:
+        with reader, open_file(str(file), str(file), ReadLimits.from_environment()) as container:
             return _decode(container, reader, replace(facts, damage=damage), thumbnail=thumbnail)
     except (VideoError, OSError, av.FFmpegError) as error:
         return replace(facts, problem=_problem(file, facts.size), reason=str(error))
@@ -142,14 +143,16 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
 def _open_reader(file: Path) -> tuple[VideoReader, str | None]:
     """Return a reader, and what is wrong with the file if only its beginning can be read."""
     try:
-        return VideoReader(file, threads=1), None
+        return VideoReader(file, threads=1, square_pixels=False), None
     except VideoError as error:
-        return VideoReader(file, threads=1, on_error="truncate"), str(error)
+        return VideoReader(file, threads=1, square_pixels=False, on_error="truncate"), str(error)
 
 
 def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *, thumbnail: bool) -> VideoFacts:
     """Add to the facts what the header states and what decoding all frames shows."""
-    stream = moving_pictures(container)[0]
+    stream = choose_stream(container)
+    if stream is None or stream.codec_context is None:
+        raise VideoError(f"{facts.file} holds no video stream that can be decoded.")
     stream.codec_context.thread_count = 1
     content = _Content(reader, thumbnail=thumbnail)
     discarded, damage = 0, facts.damage
@@ -319,7 +322,7 @@ def _problem(file: Path, size: int) -> str:
     if size == 0:
         return "empty"
     try:
-        with av.open(str(file), metadata_errors="replace") as container:
+        with open_file(str(file), str(file), ReadLimits.from_environment()) as container:
             return "unreadable" if moving_pictures(container) else "no-video"
-    except (OSError, av.FFmpegError):
+    except VideoError:
         return "unreadable"

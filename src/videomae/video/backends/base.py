@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.clock import Clock
 from videomae.video.damage import Damage, OnError
+from videomae.video.limits import ReadLimits
 
 
 class Backend(Protocol):
@@ -33,7 +34,14 @@ class Backend(Protocol):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
+        cls,
+        path: str | os.PathLike[str] | BinaryIO,
+        *,
+        threads: int,
+        on_error: OnError,
+        fps: float | None = None,
+        square_pixels: bool = True,
+        limits: ReadLimits | None = None,
     ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read.
 
@@ -42,6 +50,8 @@ class Backend(Protocol):
             threads: decoding threads.
             on_error: what to do about damage, as for `VideoReader`.
             fps: frames per second, where the file holds no times.
+            square_pixels: scale frames whose pixels are not square.
+            limits: what the file may ask for; None takes those of the environment.
         """
         ...
 

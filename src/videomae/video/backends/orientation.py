@@ -11,6 +11,8 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+NEARLY_SQUARE = 0.01  # encoders that round a size to even numbers state pixels that are not quite square
+
 
 class Orientation(NamedTuple):
     """How a stored picture becomes upright: first the axes swap, then the new ones are flipped."""
@@ -21,22 +23,34 @@ class Orientation(NamedTuple):
 
 
 class FrameFormat(NamedTuple):
-    """The format of a video's frames: the properties of `VideoReader`, and how they are stored."""
+    """The format of a video's frames: the properties of `VideoReader`, and how they are stored.
+
+    Sizes are (width, height) before they are turned: as stored, and with square pixels.
+    """
 
     width: int
     height: int
     rotation: int
     pixel_format: str
     stored_size: tuple[int, int]
+    picture_size: tuple[int, int]
     orientation: Orientation
 
 
-def format_of(frame: VideoFrame) -> FrameFormat:
-    """Return the format of a decoded frame."""
+def format_of(frame: VideoFrame, *, pixel_aspect: float = 1.0) -> FrameFormat:
+    """Return the format of a decoded frame.
+
+    Args:
+        frame: the frame.
+        pixel_aspect: width of a stored pixel over its height; the narrower side is enlarged by it.
+    """
     stored_size = frame.width, frame.height
+    picture_size = stored_size
+    if abs(pixel_aspect - 1) > NEARLY_SQUARE:
+        picture_size = round(frame.width * max(pixel_aspect, 1)), round(frame.height / min(pixel_aspect, 1))
     rotation, orientation = orientation_of(frame)
-    size = stored_size[::-1] if orientation.swap else stored_size
-    return FrameFormat(*size, rotation, frame.format.name, stored_size, orientation)
+    size = picture_size[::-1] if orientation.swap else picture_size
+    return FrameFormat(*size, rotation, frame.format.name, stored_size, picture_size, orientation)
 
 
 def orientation_of(frame: VideoFrame) -> tuple[int, Orientation]:

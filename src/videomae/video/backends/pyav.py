@@ -3,8 +3,10 @@
 H height · W width · N frames in the file · rank: the number of a frame in presentation order
 """
 
+import dataclasses
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -15,20 +17,24 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
-from videomae.video.backends.orientation import FrameFormat, format_of, upright
+from videomae.video.backends.conversion import FrameConverter, check_size
+from videomae.video.backends.failures import library_errors
+from videomae.video.backends.opening import choose_stream, open_file, too_slow
+from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.packets import INDICES, FileState, codec_of, header_of, index_packets, state_of
 from videomae.video.clock import Clock
 from videomae.video.damage import Damage, DamageLog, OnError, PastDamage, packets_past_damage
-
-COVER = av.stream.Disposition.attached_pic
+from videomae.video.limits import ReadLimits
+from videomae.video.source import shown
 
 # Skipping more frames than this by a seek is faster than decoding them; to seek at every frame would idle threads.
 WORTH_A_SEEK = 2
+
+PACKETS_PER_LOOK = 256  # packets of a file that are read between two looks at the clock
 
 
 class PyAVDecoder:
@@ -59,12 +65,14 @@ class PyAVDecoder:
         threads: int | None = None,
         on_error: OnError = "raise",
         fps: float | None = None,
+        square_pixels: bool = False,
+        limits: ReadLimits | None = None,
     ) -> None:
         self.name = name
         self._state = state  # of the file, from before it was opened
         self._container, self._source, self._threads, self._on_error = container, source, threads, on_error
         self._fps = fps
-        self._reformatter = VideoReformatter()
+        self._limits = limits or ReadLimits.from_environment()
         self._packets: Any = None  # the generator that gives packets now
         self._walk: Iterator[tuple[int, VideoFrame]]
         self._position: int
@@ -75,9 +83,9 @@ class PyAVDecoder:
         self.damage: list[Damage] = []
         self._losses: list[tuple[int, int | None, str]] = []  # frames before it, stamp if known, reason
         self._next = 0  # rank of the frame that comes out next
-        self._frame_format: FrameFormat | None = None  # learned from the first frame decoded
         try:
-            self._prepare()
+            with library_errors(name, doing="be opened"):
+                self._prepare(square_pixels)
         except BaseException:
             if source is not None:
                 self.close()
@@ -85,74 +93,88 @@ class PyAVDecoder:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
+        cls,
+        path: str | os.PathLike[str] | BinaryIO,
+        *,
+        threads: int,
+        on_error: OnError,
+        fps: float | None = None,
+        square_pixels: bool = True,
+        limits: ReadLimits | None = None,
     ) -> Self:
         """Open a file, or say in a sentence why it is not a video that can be read."""
         source = os.fspath(path) if isinstance(path, os.PathLike) else path
-        name = source if isinstance(source, str) else repr(source)
-        state = state_of(source)
-        container = _open_container(source, name)
-        return cls(container, name, source=source, state=state, threads=threads, on_error=on_error, fps=fps)
+        name = shown(source) if isinstance(source, str) else repr(source)
+        limits = limits or ReadLimits.from_environment()
+        with library_errors(name, doing="be opened"):
+            state = state_of(source)
+            container = open_file(source, name, limits)
+        about: dict[str, Any] = {"on_error": on_error, "fps": fps, "square_pixels": square_pixels, "limits": limits}
+        return cls(container, name, source=source, state=state, threads=threads, **about)
 
     def read(self, ranks: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield views of the frames of these rising ranks, (H, W, 3) RGB, upright. Only these are converted."""
         ranks = list(ranks)
-        self._plan(ranks)
-        for rank in ranks:
-            frame = self.frame_at(rank)
-            size, frame_format = (frame.width, frame.height), self.frame_format()
-            if size != frame_format.stored_size:
-                raise VideoError(
-                    f"{self.name} changes from {frame_format.stored_size} to {size} pixels at frame {rank}: all frames "
-                    "must be of one size. Re-encode it to one size."
-                )
-            # One scaling thread: to start more takes longer than to convert a frame.
-            plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-            image = np.ndarray((size[1], size[0], 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
-            yield upright(image, frame_format.orientation)
+        with library_errors(self.name):
+            self._plan(ranks)
+            for rank in ranks:
+                yield self._convert(self.frame_at(rank))
 
     @property
     def has_frame_format(self) -> bool:
         """Whether a frame was decoded, so that `frame_format` needs none."""
-        return self._frame_format is not None
+        return self._convert.frame_format is not None
 
     def frame_format(self) -> FrameFormat:
         """Return the format of the frames, learned from the first one decoded."""
-        if self._frame_format is None:
-            self.frame_at(0)
-        assert self._frame_format is not None
-        return self._frame_format
+        with library_errors(self.name):
+            return self._convert.frame_format or self._convert.learn(self.frame_at(0))
 
     def close(self) -> None:
         """Release the file."""
-        self.end_reading()
-        self._container.close()
+        with library_errors(self.name, doing="be closed"):
+            self.end_reading()
+            self._container.close()
 
     def end_reading(self) -> None:
         """Release all but the container."""
         self._forget_position()
         self._end_packets()
 
-    def _prepare(self) -> None:
+    def _prepare(self, square_pixels: bool) -> None:
         self._stream = self._choose_stream()
+        self.stream_index = self._stream.index
+        check_size(self.name, *self._stated_size(), self._limits.max_pixels)
+        aspect = float(self._stream.sample_aspect_ratio or 1) if square_pixels else 1.0
+        self._convert = FrameConverter(self.name, pixel_aspect=aspect, max_pixels=self._limits.max_pixels)
         self.codec = codec_of(self._stream)
         self.clock = Clock.of(self._container, self._stream, fps=self._fps)
         self._learn_index()
         if self._on_error != "raise" or not self.is_trusted:
             self.count_by_decoding()
 
+    def _stated_size(self) -> tuple[int, int]:
+        """Return width and height by the header; FFmpeg keeps them to itself where it found them too large."""
+        if self._stream.width or self._source is None:
+            return self._stream.width, self._stream.height
+        unlimited = dataclasses.replace(self._limits, max_pixels=sys.maxsize >> 32)
+        with open_file(self._source, self.name, unlimited) as container:
+            stream = choose_stream(container)
+            return (0, 0) if stream is None else (stream.width, stream.height)
+
     def _choose_stream(self) -> VideoStream:
         container = self._container
         kind = container.format.name
         if kind in ("image2", "tty") or kind.endswith("_pipe"):
             raise VideoError(f"{self.name} is a picture or a text ({kind}), not a video. Leave it out.")
-        streams = moving_pictures(container)
-        if not streams:
+        stream = choose_stream(container)
+        if stream is None:
             found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
             raise VideoError(f"{self.name} must hold a video stream, but holds {found} ({kind}). Leave it out.")
-        stream = streams[0]
         if stream.codec_context is None:
             raise VideoError(f"{self.name} is of a codec that this FFmpeg cannot decode. Re-encode it, e.g. to H.264.")
+        if self._source is not None:
+            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
         if self._threads is not None:
             # Frame threads are faster, but patch damaged frames in another way than PyAV does by default.
             stream.thread_type = "AUTO" if self.is_trusted else "SLICE"
@@ -165,7 +187,7 @@ class PyAVDecoder:
         """Learn the frames' stamps and the key frames, from the packets or from what they were when last read."""
         index = INDICES.get(self._state)
         if index is None or index.header != header_of(self._stream):
-            self._first_packet, index = index_packets(self._demux(), self._stream, name=self.name)
+            self._first_packet, index = index_packets(self._within_limits(), self._stream, name=self.name)
             if index is None:
                 self.is_trusted = False
                 return
@@ -283,8 +305,7 @@ class PyAVDecoder:
             if self._is_left_out(packet):
                 continue
             for frame in decode(packet):
-                if self._frame_format is None:
-                    self._frame_format = format_of(frame)
+                self._convert.learn(frame)
                 if self.is_trusted:
                     while rank in self.left_out:
                         rank += 1
@@ -326,7 +347,7 @@ class PyAVDecoder:
         self._container.close()
         if not isinstance(self._source, str):
             self._source.seek(0)
-        self._container = _open_container(self._source, self.name)
+        self._container = open_file(self._source, self.name, self._limits)
         self._stream = self._choose_stream()
         return self._demux()
 
@@ -338,6 +359,21 @@ class PyAVDecoder:
             packets = packets_past_damage(lambda: self._container.demux(self._stream), self._lose)
         self._packets = packets
         return packets
+
+    def _within_limits(self) -> Iterator[Packet]:
+        """Yield all packets, or raise a VideoError where they are too many, or take too long to read."""
+        size = os.path.getsize(self._source) if isinstance(self._source, str) and os.path.exists(self._source) else 0
+        allowed = self._limits.seconds_for(size)
+        end = time.monotonic() + allowed
+        for number, packet in enumerate(self._demux()):
+            if number >= self._limits.max_packets:
+                raise VideoError(
+                    f"{self.name} holds more than {self._limits.max_packets:,} packets. Cut it, or allow more with "
+                    "VIDEOMAE_MAX_PACKETS."
+                )
+            if number % PACKETS_PER_LOOK == 0 and time.monotonic() > end:
+                raise VideoError(too_slow(self.name, allowed))
+            yield packet
 
     def _end_packets(self) -> None:
         """End the generator of packets: PyAV's loses memory for good where it is only dropped half-way."""
@@ -354,21 +390,3 @@ class PyAVDecoder:
             f"{self.name} {found}: every frame on the way to the one asked for must decode. "
             "Copy or download it again, or keep what comes before the damage with on_error='truncate'."
         )
-
-
-def moving_pictures(container: InputContainer) -> list[VideoStream]:
-    """Return the video streams, without the cover picture of a sound file, which is stored as one."""
-    return [stream for stream in container.streams.video if not stream.disposition & COVER]
-
-
-def _open_container(source: str | BinaryIO, name: str) -> InputContainer:
-    try:
-        return av.open(source, mode="r", metadata_errors="replace")  # titles of old files are often not UTF-8
-    except FileNotFoundError as error:
-        raise VideoError(f"{name} must be an existing file, but there is none. Check the path.") from error
-    except IsADirectoryError as error:
-        raise VideoError(f"{name} must be a video file, but is a folder. Name the files in it.") from error
-    except (av.FFmpegError, OSError) as error:
-        is_empty = isinstance(source, str) and os.path.exists(source) and os.path.getsize(source) == 0
-        found = "is empty (0 bytes)" if is_empty else f"is not one that FFmpeg can open ({error.strerror})"
-        raise VideoError(f"{name} must be a video file, but {found}. Copy or download it again.") from error

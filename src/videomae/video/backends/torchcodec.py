@@ -18,6 +18,7 @@ from videomae.errors import MissingPackageError, VideoError
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.damage import OnError
+from videomae.video.limits import ReadLimits
 
 CHUNK = 64  # frames decoded by one call, and held in memory
 SAME_TIME = 1e-3  # seconds
@@ -30,20 +31,35 @@ class TorchCodecDecoder:
         self.name, self.codec, self._frame_format = facts.name, facts.codec, facts.frame_format()
         self.times, self.last_duration = facts.times, facts.last_duration
         self.clock, self.damage = facts.clock, facts.damage
+        if self._frame_format.picture_size != self._frame_format.stored_size:
+            raise VideoError(
+                f"{self.name} has pixels that are not square, which torchcodec does not scale. Use backend='pyav', or "
+                "square_pixels=False for the stored ones."
+            )
         decoder = decoder_class()
+        address = f"file:{os.fspath(source)}" if isinstance(source, str | os.PathLike) else source
+        options = {"dimension_order": "NHWC", "num_ffmpeg_threads": threads, "seek_mode": "exact"}
         try:
-            self._decoder: Any = decoder(source, dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="exact")
-        except (RuntimeError, ValueError) as error:
+            self._decoder: Any = decoder(address, stream_index=facts.stream_index, **options)
+        except Exception as error:
             raise VideoError(
                 f"{self.name} must be a video that torchcodec can open ({error}). Use backend='pyav'."
             ) from error
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str] | BinaryIO, *, threads: int, on_error: OnError, fps: float | None = None
+        cls,
+        path: str | os.PathLike[str] | BinaryIO,
+        *,
+        threads: int,
+        on_error: OnError,
+        fps: float | None = None,
+        square_pixels: bool = True,
+        limits: ReadLimits | None = None,
     ) -> Self:
         """Open a file; arguments and errors as for the back end ``pyav``."""
-        facts = PyAVDecoder.open(path, threads=threads, on_error=on_error, fps=fps)
+        about: dict[str, Any] = {"on_error": on_error, "fps": fps, "square_pixels": square_pixels, "limits": limits}
+        facts = PyAVDecoder.open(path, threads=threads, **about)
         facts.frame_format()
         facts.close()
         if not isinstance(path, str | os.PathLike):
@@ -56,7 +72,7 @@ class TorchCodecDecoder:
             chunk = list(ranks[begin : begin + CHUNK])
             try:
                 batch = self._decoder.get_frames_at(chunk)
-            except (RuntimeError, IndexError) as error:
+            except Exception as error:
                 raise VideoError(
                     f"{self.name} is damaged at one of the frames {chunk[0]} to {chunk[-1]} ({error}). Copy or "
                     "download it again, or find the frame with backend='pyav'."
