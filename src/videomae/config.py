@@ -29,6 +29,19 @@ POSITIONS = ("rebuild", "interpolate")
 SMALLEST_STD = 0.02  # of pixels in 0-1, to divide by: videos of one colour would be blown up to noise
 CLIP_SAMPLINGS = ("dense", "uniform", "whole")
 
+# What any configuration of transformers may hold, and what it holds where nothing is said. It means nothing here: it is
+# accepted, kept and written again.
+_OF_TRANSFORMERS: dict[str, Any] = {
+    "_name_or_path": "",
+    "architectures": None,
+    "chunk_size_feed_forward": 0,
+    "dtype": None,
+    "is_decoder": False,
+    "is_encoder_decoder": False,
+    "torch_dtype": None,
+    "transformers_version": None,
+}
+
 # Width, depth, heads, MLP width; decoder width, depth, heads, MLP width; patch size. The published ones are of
 # VideoMAE and VideoMAE V2 (the decoders of v1; giant is v2's). There is no published tiny: it is this project's,
 # for CPUs, tests and small data.
@@ -118,6 +131,7 @@ class VideoMAEConfig:
     """
 
     model_type: ClassVar[str] = "videomae"
+    sub_configs: ClassVar[dict[str, Any]] = {}
 
     image_size: Size = 224
     patch_size: Size = 16
@@ -161,7 +175,10 @@ class VideoMAEConfig:
     unknown: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __init__(self, **fields: Any) -> None:
-        fields = _resolve_aliases(fields)
+        check_model_type(fields)
+        fields.pop("model_type", None)
+        kept = {name: fields.pop(name) for name in _OF_TRANSFORMERS if name in fields}
+        fields = _resolve_aliases(fields) | {"unknown": (fields.get("unknown") or {}) | kept}
         known = {field.name: field for field in dataclasses.fields(self)}
         for name in fields:
             if name not in known:
@@ -180,9 +197,9 @@ class VideoMAEConfig:
             self.unknown[name] = value
 
     def __getattr__(self, name: str) -> Any:
-        unknown = self.__dict__.get("unknown", {})
-        if name in unknown:
-            return unknown[name]
+        kept = _OF_TRANSFORMERS | self.__dict__.get("unknown", {})
+        if name in kept:
+            return kept[name]
         raise AttributeError(f"VideoMAEConfig has no field {name!r}{nearest(name, self.__dataclass_fields__)}.")
 
     @classmethod
@@ -254,7 +271,7 @@ class VideoMAEConfig:
     @property
     def name_or_path(self) -> str:
         """Where the model with this configuration was loaded from."""
-        return self.__dict__.get("_name_or_path", "")
+        return self._name_or_path
 
     @property
     def use_return_dict(self) -> bool:
@@ -293,6 +310,7 @@ class VideoMAEConfig:
         ours |= {"drop_path", "head_dropout", "label_smoothing", "attentive_pooling"}
         ours |= {"clip_sampling", "clip_stride", "clip_fps"}
         content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
+        content |= {name: _dtype_name(content[name]) for name in ("dtype", "torch_dtype") if content.get(name)}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in {"unknown", "attn_implementation"} or (field.name in ours and value == field.default):
@@ -340,6 +358,11 @@ class VideoMAEConfig:
         hub_options, overrides = split_hub_options(options)
         overrides.pop("trust_remote_code", None)  # no code of a checkpoint is ever run
         return cls.from_dict(read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options)), **overrides)
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> Self:
+        """Read a file that ``to_json_file`` wrote; errors are those of ``from_pretrained``."""
+        return cls.from_dict(read_json(path))
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write config.json into a directory, which is made if needed, and return its path."""
@@ -498,6 +521,11 @@ def _default_labels(number: int) -> dict[int, str]:
     if number > MAX_LABELS:
         raise ValueError(f"num_labels must be at most {MAX_LABELS}, got {number}.")
     return {index: f"LABEL_{index}" for index in range(number)}
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Return "float16" for torch.float16, as config.json holds it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _is_number(value: Any) -> bool:

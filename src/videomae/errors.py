@@ -9,8 +9,11 @@ class VideoError(VideoMAEError):
     """A video cannot be read (missing, empty, not a video, corrupt or cut short), or cannot be written."""
 
 
-class CheckpointError(VideoMAEError):
-    """A checkpoint cannot be loaded: not found, not a checkpoint, or its tensors do not fit the model."""
+class CheckpointError(VideoMAEError, OSError):
+    """A checkpoint cannot be loaded: not found, not a checkpoint, or its tensors do not fit the model.
+
+    It is an OSError too, which code for transformers catches.
+    """
 
 
 class MissingPackageError(VideoMAEError, ImportError):

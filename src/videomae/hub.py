@@ -148,6 +148,14 @@ def _locate(path_or_id: str | Path, filename: str, *, subfolder: str = "", **dow
     return path, missing
 
 
+def _run_of(folder: Path) -> Path | None:
+    """Return what describes the model of a checkpoint of a run: RUN/model of ours, RUN of transformers' Trainer."""
+    folder = folder.resolve()
+    if re.fullmatch(r"step-\d+", folder.name):
+        return folder.parent.parent / "model"
+    return folder.parent if re.fullmatch(r"checkpoint-\d+", folder.name) else None
+
+
 def _local_file(place: Path, subfolder: str, filename: str) -> tuple[Path | None, str]:
     """Return the file, or None and what to say if it was needed."""
     if place.is_file():
@@ -155,6 +163,8 @@ def _local_file(place: Path, subfolder: str, filename: str) -> tuple[Path | None
             f"{filename} is needed, got the file {str(place)!r}. Give the folder that holds {filename}."
         )
     path = place / subfolder / filename
+    if not path.is_file() and filename.endswith("config.json") and (run := _run_of(place)):
+        path = run / filename
     inner = place / subfolder / "model"  # of a run
     advice = f"Did you mean {str(inner)!r}?" if (inner / filename).is_file() else "Give the folder of a checkpoint."
     return (path if path.is_file() else None), (f"the folder {str(place / subfolder)!r} holds no {filename}. {advice}")

@@ -1,6 +1,10 @@
 """Trainer, accelerate, PEFT, pipelines, exporters and quantisers do with our models what they do with transformers'."""
 
 import copy
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import videomae
+from videos import moving_square, write_video
 
 transformers = pytest.importorskip("transformers")
 accelerate = pytest.importorskip("accelerate")
@@ -166,6 +171,13 @@ def test_what_trainer_saves_reloads_here_and_goes_on_to_transformers(base, tmp_p
     expected = model.eval()(**inputs("classifier")).logits.detach()
     back = videomae.VideoMAEForVideoClassification.from_pretrained(tmp_path / "saved", config=model.config)
     torch.testing.assert_close(back(**inputs("classifier")).logits.detach(), expected)
+    model.config.save_pretrained(tmp_path / "run")
+    for step in ("checkpoint-5", "checkpoint-10"):
+        stored = videomae.VideoMAEForVideoClassification.from_pretrained(tmp_path / "run" / step)
+        assert stored.config.id2label == LABELS["id2label"]
+    best = done.state.best_model_checkpoint
+    best = videomae.VideoMAEForVideoClassification.from_pretrained(best)
+    torch.testing.assert_close(best(**inputs("classifier")).logits.detach(), expected)
     back.save_pretrained(tmp_path / "hf")
     theirs = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / "hf")
     torch.testing.assert_close(theirs(**inputs("classifier")).logits.detach(), expected, atol=1e-5, rtol=1e-5)
@@ -237,6 +249,69 @@ def test_outputs_are_what_libraries_rebuild(name):
         assert getattr(rebuilt, first).dtype == torch.float32
         torch.testing.assert_close(rebuilt[first], outputs[first], atol=0.05, rtol=0.05)
     assert converted.hidden_states[0].dtype == torch.float32
+    for rebuilt in (pickle.loads(pickle.dumps(outputs)), copy.deepcopy(outputs), copy.copy(outputs)):
+        assert type(rebuilt) is type(outputs)
+        assert repr(rebuilt) == repr(outputs)
+        assert repr(outputs).startswith(f"{type(outputs).__name__}({first}=tensor(")
+    gathered = accelerate.Accelerator(cpu=True).gather_for_metrics(outputs)
+    assert type(gathered) is type(outputs)
+    assert isinstance(outputs, transformers.utils.ModelOutput)
+    theirs = getattr(transformers.modeling_outputs, type(outputs).__name__, transformers.utils.ModelOutput)
+    assert isinstance(outputs, theirs)
+
+
+def test_outputs_do_without_transformers():
+    """A process in which it is not loaded reads what one with it has written, and does not load it."""
+    outputs = videomae.models.outputs.ImageClassifierOutput(logits=torch.ones(1, 2))
+    program = (
+        "import pickle, sys; outputs = pickle.load(sys.stdin.buffer); "
+        "print(type(outputs).__name__, outputs.__class__ is type(outputs), 'transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=pickle.dumps(outputs), capture_output=True, check=True, env=os.environ
+    )
+    assert done.stdout.decode().split() == ["ImageClassifierOutput", "True", "False"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return [str(write_video(folder / f"{seed}.mp4", moving_square(30, 32, 48, seed=seed))) for seed in (0, 1, 2)]
+
+
+def close(answers, expected):
+    """Tell whether a pipeline's answers are the same: lists of lists of labels with their scores."""
+    rows = [(row["label"], pytest.approx(row["score"], abs=1e-5)) for video in expected for row in video]
+    return [(row["label"], row["score"]) for video in answers for row in video] == rows
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"batch_size": 2}, {"function_to_apply": "sigmoid"}])
+def test_a_pipeline_of_transformers_classifies_files(options, clips, tmp_path):
+    model = make("VideoMAEForVideoClassification", output_hidden_states=True)
+    processor = videomae.VideoMAEImageProcessor(size=16, crop_size=16)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    theirs = transformers.pipeline(
+        "video-classification",
+        model=transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path),
+        image_processor=transformers.VideoMAEImageProcessor.from_pretrained(tmp_path),
+    )
+    ours = transformers.pipeline("video-classification", model=model, image_processor=processor)
+    assert close(ours(clips, **options), theirs(clips, **options))
+    assert close([ours(clips[0], top_k=1)], [theirs(clips[0], top_k=1)])
+    ours.save_pretrained(tmp_path / "saved")
+    again = videomae.VideoMAEForVideoClassification.from_pretrained(tmp_path / "saved")
+    torch.testing.assert_close(again(**inputs("")).logits, model(**inputs("")).logits)
+
+
+def test_a_pipeline_of_transformers_takes_the_video_processor(clips):
+    model = make("VideoMAEForVideoClassification")
+    processor = videomae.VideoMAEVideoProcessor(size=16, crop_size=16)
+    pipeline = transformers.pipeline("video-classification", model=model, video_processor=processor)
+    pixels = processor(clips, num_frames=4, return_tensors="pt").pixel_values
+    expected = model(pixels).logits.softmax(-1).max(-1)
+    for video, score, label in zip(pipeline(clips), expected.values, expected.indices, strict=True):
+        assert video[0] == {"label": model.config.id2label[int(label)], "score": pytest.approx(float(score), abs=1e-5)}
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -161,7 +161,7 @@ def test_a_folder_saved_by_either_loads_in_the_other_and_back(ours, theirs, opti
     theirs = getattr(transformers, theirs)
     theirs(**options).save_pretrained(tmp_path / "theirs")
     loaded = ours.from_pretrained(tmp_path / "theirs")
-    file = loaded.save_pretrained(tmp_path / "ours")
+    (file,) = loaded.save_pretrained(tmp_path / "ours")
     saved = json.loads((tmp_path / "theirs" / file.name).read_text())
     assert json.loads(file.read_text()) == saved
     assert theirs.from_pretrained(tmp_path / "ours").to_dict() == theirs(**options).to_dict()

@@ -2,6 +2,7 @@ import copy
 import json
 
 import pytest
+import torch
 
 from videomae import CheckpointError, VideoMAEConfig, VideoMAEModel
 from videomae.config import PRESETS
@@ -107,6 +108,24 @@ def test_everything_survives_a_file(tmp_path):
     )  # fmt: skip
     config.save_pretrained(tmp_path)
     assert VideoMAEConfig.from_pretrained(tmp_path) == config
+
+
+def test_what_any_configuration_of_transformers_holds_is_taken_and_kept(tmp_path):
+    """`VideoMAEConfig(**content of a config.json)` is how configurations are copied there."""
+    config = VideoMAEConfig(architectures=["VideoMAEModel"], is_decoder=False, dtype=torch.float16, num_labels=3)
+    assert (config.architectures, config.is_encoder_decoder, config.torch_dtype) == (["VideoMAEModel"], False, None)
+    assert VideoMAEConfig(**config.to_dict()) == VideoMAEConfig.from_dict(config.to_dict())
+    config.to_json_file(tmp_path / "mine.json")
+    assert VideoMAEConfig.from_json_file(tmp_path / "mine.json").to_dict() == config.to_dict()
+    assert config.to_dict()["dtype"] == "float16"
+    assert VideoMAEConfig().name_or_path == ""
+    with pytest.raises(CheckpointError, match="'vit' model"):
+        VideoMAEConfig(model_type="vit")
+
+
+def test_a_configuration_that_is_not_there_is_an_oserror_as_in_transformers(tmp_path):
+    with pytest.raises(OSError, match="holds no config"):
+        VideoMAEConfig.from_pretrained(tmp_path)
 
 
 def test_another_model_type_is_named():

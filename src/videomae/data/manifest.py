@@ -105,6 +105,23 @@ class Manifest:
         """Return the name of a video's class, "-" if it has none."""
         return "-" if sample.label is None else self.classes[sample.label]
 
+    def require_labels(self, what: str = "the data") -> None:
+        """Raise a DataError where a video has no label; ``what`` says in it whose videos these are."""
+        if unlabelled := [sample.path for sample in self if sample.label is None]:
+            raise DataError(
+                f"{what}: {len(unlabelled)} of {len(self)} videos have no label, such as {unlabelled[0]!r}. Put the "
+                "videos into a folder per class, or add a column 'label'; without labels use `videomae pretrain`."
+            )
+
+    def require_classes(self, what: str = "the data") -> None:
+        """Raise a DataError where a video has no label, or all have the same: there is nothing to tell apart."""
+        self.require_labels(what)
+        if len(names := {self.class_name(sample) for sample in self}) == 1:
+            raise DataError(
+                f"{what}: {len(self)} videos are all of one class, {names.pop()!r}, and a classifier tells at least 2 "
+                "apart. Put those of each class into a folder of its own, or correct the column 'label'."
+            )
+
     def split(self, name: str) -> "Manifest":
         """Return the videos of one split; the classes stay those of the whole.
 

@@ -132,11 +132,7 @@ def match_classes(data: Manifest, config: VideoMAEConfig, *, allow_missing: bool
     names = list(config.id2label.values())
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"the model has several classes of one name, {twice}: correct id2label in its config.json.")
-    if unlabelled := [sample.path for sample in data if sample.label is None]:
-        raise DataError(
-            f"{len(unlabelled)} of {len(data)} videos have no label, such as {unlabelled[0]!r}. Add a 'label' column "
-            "to the manifest, or sort the videos into a folder per class."
-        )
+    data.require_labels()
     unnamed = names == [f"LABEL_{i}" for i in range(len(names))]
     if unnamed and all(name.isdecimal() for name in data.classes):
         names = [str(i) for i in range(len(names))]

@@ -27,7 +27,7 @@ DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | Non
 
 # Arguments of transformers' from_pretrained that ask for what is always so here: the weights are never loaded twice,
 # and no code of a checkpoint is ever run.
-WITHOUT_EFFECT = ("low_cpu_mem_usage", "trust_remote_code", "weights_only", "use_safetensors", "offload_state_dict")
+WITHOUT_EFFECT = ("low_cpu_mem_usage", "trust_remote_code", "weights_only", "offload_state_dict")
 
 
 class TransformersMethods(nn.Module):
@@ -48,6 +48,9 @@ class TransformersMethods(nn.Module):
     _no_split_modules: ClassVar[list[str]] = ["PatchEmbed", "Block"]
     _supports_sdpa: ClassVar[bool] = True
     _supports_flash_attn: ClassVar[bool] = True
+    _tied_weights_keys: ClassVar[None] = None
+    _keys_to_ignore_on_save: ClassVar[None] = None
+    generation_config: ClassVar[None] = None
     _arguments: ClassVar[tuple[str, ...]] = ()
     _input_grads_hook: "RemovableHandle | None" = None
 
@@ -101,6 +104,11 @@ class TransformersMethods(nn.Module):
         """Whether activations are computed again in the backward pass."""
         return any(isinstance(module, Blocks) and module.gradient_checkpointing for module in self.modules())
 
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """What ``is_gradient_checkpointing`` says, by its later name."""
+        return self.is_gradient_checkpointing
+
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Count the parameters, on request without those of the patch embedding or without frozen ones."""
         left_out = {id(p) for p in self.get_input_embeddings().parameters()} if exclude_embeddings else set()
@@ -115,7 +123,11 @@ class TransformersMethods(nn.Module):
     def get_output_embeddings(self) -> None:
         """Return None: no layer gives back words."""
 
-    def can_generate(self) -> bool:
+    def tie_weights(self) -> None:
+        """Do nothing: no two layers share their weights."""
+
+    @classmethod
+    def can_generate(cls) -> bool:
         """Return False: this is no language model."""
         return False
 

@@ -1,6 +1,7 @@
 """What the models return: fields by attribute, by key and by position."""
 
 import dataclasses
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 
+@torch.jit.ignore  # or torch.jit.trace would take outputs for classes to compile, not for the dicts that they are
 class ModelOutput(OrderedDict[str, Any]):
     """Base of the outputs: a dict of the fields that are set, which also answers by attribute and by position.
 
@@ -18,6 +20,15 @@ class ModelOutput(OrderedDict[str, Any]):
     def __init__(self, content: Any = (), /, **fields: Any) -> None:
         given = dict(content) | fields
         super().__init__((name, value) for name, value in given.items() if value is not None)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """What ``isinstance`` asks beside the type: the class of this name of transformers, where that is loaded.
+
+        Its pipelines keep the attributes of nothing else when they move an output to another device.
+        """
+        theirs = sys.modules.get("transformers.modeling_outputs") or sys.modules.get("transformers.utils.generic")
+        return type(self) if theirs is None else getattr(theirs, type(self).__name__, theirs.ModelOutput)
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are set, as with ``return_dict=False``."""
@@ -34,13 +45,15 @@ class ModelOutput(OrderedDict[str, Any]):
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.items())})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
 
 
-# Dataclasses of annotations alone: a default would stand in the class, before what the dict holds. With their own
-# ``repr``, torch.jit.trace takes them for the dicts that they are, not for classes to compile.
-@dataclasses.dataclass(init=False, eq=False)
+# Dataclasses of annotations alone: a default would stand in the class, before what the dict holds.
+@dataclasses.dataclass(init=False, eq=False, repr=False)
 class BaseModelOutput(ModelOutput):
     """Output of ``VideoMAEModel``.
 
@@ -55,7 +68,7 @@ class BaseModelOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None
 
 
-@dataclasses.dataclass(init=False, eq=False)
+@dataclasses.dataclass(init=False, eq=False, repr=False)
 class OutputWithLoss(ModelOutput):
     """What the two outputs below have in common."""
 
@@ -65,7 +78,7 @@ class OutputWithLoss(ModelOutput):
     attentions: tuple[Tensor, ...] | None
 
 
-@dataclasses.dataclass(init=False, eq=False)
+@dataclasses.dataclass(init=False, eq=False, repr=False)
 class VideoMAEForPreTrainingOutput(OutputWithLoss):
     """Output of ``VideoMAEForPreTraining``.
 
@@ -77,7 +90,7 @@ class VideoMAEForPreTrainingOutput(OutputWithLoss):
     """
 
 
-@dataclasses.dataclass(init=False, eq=False)
+@dataclasses.dataclass(init=False, eq=False, repr=False)
 class ImageClassifierOutput(OutputWithLoss):
     """Output of ``VideoMAEForVideoClassification`` (the name is that of transformers).
 

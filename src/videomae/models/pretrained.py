@@ -71,6 +71,7 @@ class PretrainedModel(TransformersMethods):
         device_map: DeviceMap = None,
         max_memory: dict[int | str, int | str] | None = None,
         offload_folder: str | Path | None = None,
+        use_safetensors: bool | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         **options: Any,
@@ -94,6 +95,7 @@ class PretrainedModel(TransformersMethods):
                 carries out ("disk" needs ``offload_folder``).
             max_memory: what accelerate may use of each device.
             offload_folder: for weights that stay on the disk.
+            use_safetensors: True loads safetensors only, False pickles only, None safetensors where there are any.
             ignore_mismatched_sizes: start the classifier untrained where its size differs from the stored one.
             output_loading_info: whether to return, beside the model, which names were missing and left over.
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
@@ -124,7 +126,7 @@ class PretrainedModel(TransformersMethods):
         elif pretrained_model_name_or_path is None:
             raise ValueError("without a path or id, from_pretrained() needs config and state_dict.")
         else:
-            checkpoint = open_checkpoint(pretrained_model_name_or_path, **hub_options)
+            checkpoint = open_checkpoint(pretrained_model_name_or_path, use_safetensors=use_safetensors, **hub_options)
         model = cls.from_checkpoint(
             checkpoint,
             config=config,
@@ -181,7 +183,7 @@ class PretrainedModel(TransformersMethods):
                 module.reset_parameters()
                 module.to(dtype)
             elif any(weight.rpartition(".")[0] == name for weight in untrained):
-                self.init_weights(module)
+                self._init_weights(module)
         self.loading_info = {
             "missing_keys": {name for name in untrained if name not in checkpoint.tensors},
             "unexpected_keys": set(checkpoint.tensors) - set(expected),
@@ -267,10 +269,14 @@ class PretrainedModel(TransformersMethods):
     def reset_parameters(self) -> None:
         """Draw initial weights; on the meta device there is nothing to draw."""
         if self.device.type != "meta":
-            self.apply(self.init_weights)
+            self.init_weights()
 
-    def init_weights(self, module: nn.Module) -> None:
-        """Draw the initial weights of one module: truncated normal linears, zero biases, PyTorch's own convolution."""
+    def init_weights(self, module: nn.Module | None = None) -> None:
+        """Draw the initial weights of the model, or of one of its modules and what is in it."""
+        (self if module is None else module).apply(self._init_weights)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw those of a module alone: truncated normal linears, zero biases, PyTorch's own convolution."""
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=self.config.initializer_range)
             if module.bias is not None:

@@ -89,9 +89,9 @@ class VideoMAEForPreTraining(PretrainedModel):
         self.decoder = Decoder(config)
         self.reset_parameters()
 
-    def init_weights(self, module: nn.Module) -> None:
-        """Draw the initial weights of one module: xavier-uniform linears and a truncated normal mask token (v1)."""
-        super().init_weights(module)
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw those of a module alone: xavier-uniform linears and a truncated normal mask token (v1)."""
+        super()._init_weights(module)
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
         if module is self:

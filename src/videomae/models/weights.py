@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +203,13 @@ class Checkpoint:
         return stored if isinstance(stored, torch.dtype) else next(iter(self.tensors.values())).dtype
 
 
-def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
+def open_checkpoint(path_or_id: str | Path, *, use_safetensors: bool | None = None, **hub_options: Any) -> Checkpoint:
     """Open a checkpoint of any family.
 
     Args:
         path_or_id: a directory with config.json and weights (also sharded), a weights file (.safetensors, .bin, .pth,
             .pt), or the id of a model on the Hugging Face Hub.
+        use_safetensors: True takes safetensors only, False pickles only, None whatever is there, safetensors first.
         hub_options: passed to ``fetch_file``.
 
     Raises:
@@ -216,15 +217,19 @@ def open_checkpoint(path_or_id: str | Path, **hub_options: Any) -> Checkpoint:
     """
     path = Path(path_or_id)
     if path.is_file():
+        if use_safetensors is not None and use_safetensors != (path.suffix == ".safetensors"):
+            raise CheckpointError(f"{path} is not what use_safetensors={use_safetensors} asks for: leave it out.")
         family, tensors = to_our_names(read_tensors(path), source=str(path))
         beside = path.with_name(CONFIG_NAME)
         config = read_json(beside) if family in ("hf", "videomae") and beside.exists() else {}
         check_model_type(config)
     else:
-        file = find_file(path_or_id, CONFIG_NAME, **hub_options) or _config_of_run(path)
+        file = find_file(path_or_id, CONFIG_NAME, **hub_options)
         config = {} if file is None else read_json(file)
         check_model_type(config)
-        family, tensors = to_our_names(_read_weights(path_or_id, **hub_options), source=str(path_or_id))
+        family, tensors = to_our_names(
+            _read_weights(path_or_id, use_safetensors, **hub_options), source=str(path_or_id)
+        )
     return Checkpoint(str(path_or_id), family, _task(tensors), tensors, config)
 
 
@@ -446,12 +451,6 @@ def _without(prefix: str, name: str) -> str:
     return name
 
 
-def _config_of_run(folder: Path) -> Path | None:
-    """Return the config.json of the run that a folder RUN/checkpoints/step-... belongs to, if there is one."""
-    file = folder.resolve().parent.parent / "model" / CONFIG_NAME
-    return file if folder.resolve().parent.name == "checkpoints" and file.is_file() else None
-
-
 def _rename(name: str, family: str, *, inverse: bool = False) -> str:
     """Translate one name from a family's to ours, or back with ``inverse``."""
     names = FAMILIES[family]
@@ -512,9 +511,10 @@ def _check_position_table(table: Tensor, source: str) -> None:
         )
 
 
-def _read_weights(path_or_id: str | Path, **hub_options: Any) -> Tensors:
+def _read_weights(path_or_id: str | Path, use_safetensors: bool | None, **hub_options: Any) -> Tensors:
     """Read the weights of a directory or a model on the Hub, from one file or from shards."""
-    file = _find_weights(path_or_id, **hub_options)
+    names = [name for name in _WEIGHT_FILES if use_safetensors in (None, name.startswith(_SAFETENSORS))]
+    file = _find_weights(path_or_id, names, **hub_options)
     if not file.name.endswith(".index.json"):
         return read_tensors(file)
     shards = read_json(file).get("weight_map")
@@ -527,8 +527,8 @@ def _read_weights(path_or_id: str | Path, **hub_options: Any) -> Tensors:
     return _without_doubles((item for shard in files for item in read_tensors(shard).items()), str(path_or_id))
 
 
-def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
-    for name in _WEIGHT_FILES:
+def _find_weights(path_or_id: str | Path, names: Sequence[str], **hub_options: Any) -> Path:
+    for name in names:
         file = find_file(path_or_id, name, **hub_options)
         if file is not None:
             return file
@@ -539,8 +539,8 @@ def _find_weights(path_or_id: str | Path, **hub_options: Any) -> Path:
         )
     config = fetch_file(path_or_id, CONFIG_NAME, **hub_options)  # to hear what the folder or the Hub has instead
     if Path(path_or_id).exists():
-        raise CheckpointError(f"{config.parent} has no weights: one of {', '.join(_WEIGHT_FILES)} is needed.")
-    return fetch_file(path_or_id, _SAFETENSORS, **hub_options)  # to hear from the Hub why there is none
+        raise CheckpointError(f"{config.parent} has no weights: one of {', '.join(names)} is needed.")
+    return fetch_file(path_or_id, names[0], **hub_options)  # to hear from the Hub why there is none
 
 
 def _load_pickle(file: Path) -> Any:

@@ -22,19 +22,10 @@ def split_for_training(report: CheckReport, *, seed: int) -> Manifest:
     """
     manifest = report.manifest
     kept = report.usable
-    if unlabelled := [sample.path for sample in kept if sample.label is None]:
-        raise DataError(
-            f"{len(unlabelled)} videos have no label, such as {unlabelled[0]!r}: put the videos into a folder per "
-            "class or add a column 'label'; without labels use `videomae pretrain`."
-        )
     if not kept:
         path, reason = next(iter(report.unreadable.items()))
         raise DataError(f"none of the {len(manifest)} videos can be read, such as {path!r}: {reason}")
-    if len({sample.label for sample in kept}) < 2:
-        raise DataError(
-            f"the {len(kept)} readable videos are all of one class: put those of each class into a folder of its own, "
-            "or correct the column 'label'."
-        )
+    dataclasses.replace(manifest, samples=tuple(kept)).require_classes("what can be read")
     # Paths stay relative to where the data lies, whatever folder the manifest is written to.
     samples = tuple(dataclasses.replace(sample, path=str(sample.file.resolve())) for sample in kept)
     if manifest.splits:

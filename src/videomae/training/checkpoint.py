@@ -10,7 +10,7 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ class Checkpoints:
         optimizer: likewise.
         ema: the average of the weights, if there is one.
         keep_last: how many of the newest stay, beside the best one.
+        describe: writes what the model is into the folder of a checkpoint, so that it can be loaded from there.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Checkpoints:
         ema: Ema | None = None,
         *,
         keep_last: int,
+        describe: Callable[[Path], None] | None = None,
     ) -> None:
         if keep_last < 1:
             raise ValueError(f"run.keep_last must be at least 1, got {keep_last}.")
@@ -94,6 +96,7 @@ class Checkpoints:
         self.accelerator = accelerator
         self.model, self.optimizer, self.ema = accelerator.unwrap_model(model), optimizer, ema
         self.keep_last = keep_last
+        self.describe = describe
 
     def steps(self) -> list[int]:
         """Return the steps that there are checkpoints of, in order."""
@@ -118,6 +121,8 @@ class Checkpoints:
             self.accelerator.wait_for_everyone()
             if main:
                 write_json(aside / _STATE, dataclasses.asdict(state) | self._numbers())
+                if self.describe is not None:
+                    self.describe(aside)
                 _flush_tree(aside)
                 aside.rename(final)
                 _flush(self.folder)

@@ -8,6 +8,7 @@ and the model at the end. docs/new-training-method.md adds one.
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +17,7 @@ from videomae.console import say
 from videomae.data.manifest import Manifest, Sample
 from videomae.data.unreadable import UnreadableVideos
 from videomae.processes import working_in
-from videomae.training.run_directory import TrainingResult, open_run_directory, save_model
+from videomae.training.run_directory import TrainingResult, describe_model, open_run_directory, save_model
 from videomae.training.schedule import Schedule
 from videomae.training.settings import RunSettings, TrainingDataSettings, TrainingSettings
 from videomae.video.checkpoint_processor import Statistics, load_processor, make_processor
@@ -224,7 +225,10 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
         muon_scale=schedule.muon_scale(s.optim),
         faster=e.faster,
     )
-    job = Job(model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step)
+    job = Job(
+        model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step,
+        describe=partial(describe_model, config=model.config, statistics=e.statistics),
+    )  # fmt: skip
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
     if outcome.weights:
         outcome = dataclasses.replace(outcome, weights=e.finish(outcome.weights))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videomae.data.manifest import Manifest, Sample
-from videomae.errors import DataError
 from videomae.training.experiment import (
     Batch,
     Experiment,
@@ -199,15 +198,12 @@ def labelled_splits(data: TrainingDataSettings) -> tuple[Manifest, Manifest | No
     """Return the videos to train and to validate on.
 
     Raises:
-        DataError: if there are no labels, or a video lacks one.
+        DataError: if there are no labels, a video lacks one, or all videos to train on are of one class.
     """
     train, val = read_splits(data)
-    for sample in (*train, *(val or ())):
-        if sample.label is None:
-            raise DataError(
-                f"{sample.path} has no label: put the videos into a folder per class, or give a CSV with a column "
-                "'label'."
-            )
+    train.require_classes(str(data.path))
+    if val is not None:
+        val.require_labels(str(data.path))
     return train, val
 
 

@@ -74,6 +74,7 @@ class Job:
         score: the figure that says which weights are best; higher is better.
         title: what the progress bar is called.
         before_step: is called before each step with the step of the schedule that it stands for, from 0; see `Pace`.
+        describe: writes what the model is into the folder of each checkpoint, beside its weights.
     """
 
     model: nn.Module
@@ -85,6 +86,7 @@ class Job:
     score: str = ""
     title: str = "training"
     before_step: Callable[[float], None] | None = None
+    describe: Callable[[Path], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +159,9 @@ class _Trainer:
         self.model, self.optimizer = self._prepare()
         self.ema = self._make_ema()
         self.checkpoints = Checkpoints(
-            folder / "checkpoints", accelerator, self.model, self.optimizer, self.ema, keep_last=run.keep_last
-        )
+            folder / "checkpoints", accelerator, self.model, self.optimizer, self.ema,
+            keep_last=run.keep_last, describe=job.describe,
+        )  # fmt: skip
         self.state = self._resume()
         budget = None if run.budget is None else parse_duration(run.budget, name="run.budget")
         self.pace = Pace(folder, accelerator, steps=schedule.steps, budget=budget, done=self.state)

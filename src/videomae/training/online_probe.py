@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest, read_manifest
-from videomae.errors import DataError
 from videomae.training.experiment import Run
 from videomae.training.settings import LoaderSettings
 from videomae.training.validation import build_eval_loader
@@ -53,17 +52,8 @@ def probe_videos(settings: OnlineProbeSettings) -> dict[str, Manifest] | None:
         return None
     manifest = read_manifest(s.data)
     splits = {name: manifest.split(name) for name in ("train", "test")}
-    unlabelled = [sample.path for split in splits.values() for sample in split if sample.label is None]
-    if unlabelled:
-        raise DataError(
-            f"probe.data: {len(unlabelled)} videos of {s.data} have no label, such as {unlabelled[0]!r}: give all of "
-            "them one, or leave the probe out."
-        )
-    if len({sample.label for sample in splits["train"]}) < 2:
-        raise DataError(
-            f"probe.data: the {len(splits['train'])} training videos of {s.data} are all of one class, a probe tells "
-            "at least 2 apart: add videos of others, or leave the probe out."
-        )
+    splits["train"].require_classes(f"probe.data = {s.data}, split 'train'")
+    splits["test"].require_labels(f"probe.data = {s.data}, split 'test'")
     return splits
 
 

@@ -131,6 +131,12 @@ def digest(rows: list[tuple[Any, ...]]) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
+def describe_model(folder: Path, config: VideoMAEConfig, statistics: Statistics) -> None:
+    """Write config.json and the processor's file, which say how to load and to use the weights beside them."""
+    config.save_pretrained(folder)
+    make_processor(config, statistics).save_pretrained(folder)
+
+
 def save_model(
     folder: Path,
     model_class: "type[PretrainedModel]",

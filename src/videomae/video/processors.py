@@ -6,6 +6,7 @@ B clips · T frames · C channels · H height and W width in pixels
 
 import dataclasses
 import functools
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,7 @@ class VideoMAEImageProcessor:
 
     kind: ClassVar[str] = "image_processor"
     config_files: ClassVar[tuple[str, ...]] = ("preprocessor_config.json",)
+    model_input_names: ClassVar[tuple[str, ...]] = ("pixel_values",)
 
     do_resize: bool = True
     size: Size = dataclasses.field(default_factory=lambda: {"shortest_edge": 224})
@@ -190,11 +192,24 @@ class VideoMAEImageProcessor:
                 content[name] = list(value) if isinstance(value, tuple) else str(value) if name == "device" else value
         return content
 
-    def save_pretrained(self, directory: str | Path) -> Path:
-        """Write the processor's file into a folder, which is made if needed, and return its path."""
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> Self:
+        """Read a file that ``to_json_file`` wrote; errors are those of ``from_pretrained``."""
+        return cls.from_pretrained(path)
+
+    def to_json_string(self) -> str:
+        """Return the text of the processor's file."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write the processor's file under a name of one's own."""
+        write_json(path, self.to_dict())
+
+    def save_pretrained(self, directory: str | Path) -> list[Path]:
+        """Write the processor's file into a folder, which is made if needed, and return the paths written, one."""
         path = Path(directory) / self.config_files[0]
         write_json(path, self.to_dict())
-        return path
+        return [path]
 
     def __call__(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
         """Do what ``preprocess`` does."""

@@ -303,10 +303,14 @@ def test_pixels_that_are_not_normalised_floats_are_refused():
 @torch.no_grad()
 def test_a_model_made_empty_can_be_initialised():
     model = VideoMAEForPreTraining(config()).to_empty(device="cpu")
-    for parameter in model.parameters():
-        parameter.fill_(torch.nan)
-    model.reset_parameters()
-    assert model(clips(), mask()).loss.isfinite()
+    for initialise in (model.reset_parameters, model.init_weights):  # of torch's and of transformers' convention
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+        initialise()
+        assert model(clips(), mask()).loss.isfinite()
+    model.decoder.head.weight.zero_()
+    model.init_weights(model.decoder)
+    assert model.decoder.head.weight.any()
     assert not model.decoder.blocks[0].attn.q_bias.any()
 
 

@@ -22,6 +22,7 @@ from videomae import (
     VideoMAEConfig,
     VideoMAEForPreTraining,
     VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
     VideoMAEModel,
     convert,
 )
@@ -438,15 +439,47 @@ def test_official_folders_of_videomae_v2_load(tmp_path):
     torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "hf")(clip)[0], encoder(clip)[0])
 
 
-def test_the_checkpoint_of_a_run_takes_the_configuration_of_its_model(tmp_path):
-    model = native()
-    model.config.save_pretrained(tmp_path / "model")
-    step = tmp_path / "checkpoints" / "step-00000005"
+@pytest.mark.parametrize(
+    ("step", "described"), [("checkpoints/step-00000005", "model"), ("checkpoint-500", "."), ("step", None)]
+)
+def test_the_checkpoint_of_a_run_is_described_by_the_run(step, described, tmp_path):
+    """Of this project, and of transformers' Trainer, which writes weights alone for classes that are not its own."""
+    model, step = native(), tmp_path / step
     step.mkdir(parents=True)
     save_file(model.state_dict(), step / "model.safetensors")
+    if described is None:
+        model.config.save_pretrained(tmp_path)
+        with pytest.raises(CheckpointError, match=r"the folder '.*step' holds no config\.json"):
+            VideoMAEConfig.from_pretrained(step)
+        return
+    model.config.save_pretrained(tmp_path / described)
+    VideoMAEImageProcessor(size=32, crop_size=32).save_pretrained(tmp_path / described)
+    save_file({"other": torch.zeros(1)}, tmp_path / described / "model.safetensors")  # weights are never taken from it
     loaded = VideoMAEForVideoClassification.from_pretrained(step)
-    assert loaded.config == model.config
+    assert loaded.config == model.config == VideoMAEConfig.from_pretrained(step)
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+    assert VideoMAEImageProcessor.from_pretrained(step).crop_size == {"height": 32, "width": 32}
+
+
+def test_use_safetensors_says_which_of_two_files_is_read(tmp_path):
+    model = native()
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    pickled = (tmp_path / "pytorch_model.bin").read_bytes()
+    with torch.no_grad():
+        model.classifier.bias.add_(1)
+    load = VideoMAEForVideoClassification.from_pretrained
+    with pytest.raises(CheckpointError, match=r"has no weights: one of model\.safetensors, model\.safetensors\.index"):
+        load(tmp_path, use_safetensors=True)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"has no weights: one of pytorch_model\.bin, pytorch_model\.bin\.index"):
+        load(tmp_path, use_safetensors=False)
+    (tmp_path / "pytorch_model.bin").write_bytes(pickled)
+    for choice, offset in ((None, 0), (True, 0), (False, -1)):
+        torch.testing.assert_close(
+            load(tmp_path, use_safetensors=choice).classifier.bias, model.classifier.bias + offset
+        )
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is not what use_safetensors=True asks for"):
+        load(tmp_path / "pytorch_model.bin", config=model.config, use_safetensors=True)
 
 
 def test_sizes_that_were_given_are_used_once_and_not_guessed_again(tmp_path, caplog):

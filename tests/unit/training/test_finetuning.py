@@ -1,6 +1,7 @@
 """Fine-tuning learns classes from any start, and the classes travel with the model."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -196,10 +197,24 @@ def test_clips_are_not_mirrored_where_a_class_names_a_side():
 
 def test_videos_without_labels_are_refused(data, tmp_path):
     (tmp_path / "list.csv").write_text(f"path\n{data / 'train' / CLASSES[0]}/{CLASSES[0]}_000.mp4\n")
-    with pytest.raises(DataError, match="has no label: put the videos into a folder per class"):
+    with pytest.raises(
+        DataError, match=r"list\.csv: 1 of 1 videos have no label.* Put the videos into a folder per class"
+    ):
         finetune.finetune(
             finetune.FinetuneSettings(data=TrainingDataSettings(tmp_path / "list.csv"), out=tmp_path / "run")
         )
+
+
+@pytest.mark.parametrize("task", ["finetune", "distill"])
+def test_a_single_class_is_refused_before_anything_is_written(task, data, tmp_path):
+    """Its loss is 0 from the start, and a model that tells nothing apart would pass for a success."""
+    shutil.copy(data.parent / "recipe.toml", tmp_path)
+    folder = data / "train" / CLASSES[0]
+    (tmp_path / "one.csv").write_text("path,label\n" + "".join(f"{file},left\n" for file in folder.glob("*.mp4")))
+    told = r"one\.csv: \d+ videos are all of one class, 'left', and a classifier tells at least 2 apart"
+    with pytest.raises(DataError, match=told):
+        run(task, tmp_path / "one.csv", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_counts_only_what_is_trained(data, pretrained, tmp_path, capsys):

@@ -14,11 +14,14 @@ import torch
 from accelerate import Accelerator
 
 from training_runs import run, start, weights, write_data
+from videomae.config import VideoMAEConfig
 from videomae.errors import CheckpointError, VideoMAEError
-from videomae.models.videomae import VideoMAEForPreTraining
+from videomae.models.videomae import MODELS, VideoMAEForPreTraining
+from videomae.models.weights import open_checkpoint
 from videomae.training.checkpoint import list_steps
 from videomae.training.metrics_log import MetricsLog, read_metrics
 from videomae.training.settings import FREE_ON_RESUME
+from videomae.video.processors import VideoMAEImageProcessor
 
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
 PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
@@ -182,6 +185,21 @@ def test_the_newest_checkpoints_and_the_best_one_stay(data, tmp_path):
     run("finetune", data, tmp_path / "run", "--run.save-every", "1", "--run.keep-last", "1")
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000006" / "state.json").read_text())
     assert set(list_steps(tmp_path / "run" / "checkpoints")) == {6, state["best_step"]}
+
+
+@pytest.mark.parametrize(("task", "options"), [("pretrain", ()), ("finetune", ("--run.final", "last"))])
+def test_a_checkpoint_is_loaded_like_a_model_while_the_run_goes_on(task, options, data, tmp_path):
+    run(task, data, tmp_path / "run", *options)
+    trained = MODELS[open_checkpoint(tmp_path / "run" / "model").task].from_pretrained(tmp_path / "run" / "model")
+    shutil.rmtree(tmp_path / "run" / "model")
+    step = tmp_path / "run" / "checkpoints" / "step-00000006"
+    loaded = type(trained).from_pretrained(step)
+    assert loaded.config.id2label == trained.config.id2label
+    assert loaded.config.frame_size == trained.config.frame_size == (16, 16)
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in loaded.state_dict().items())
+    processor = VideoMAEImageProcessor.from_pretrained(step)
+    assert processor.crop_size == {"height": 16, "width": 16}
+    assert VideoMAEConfig.from_pretrained(step).num_frames == trained.config.num_frames
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_intact(data, tmp_path, monkeypatch):

@@ -325,7 +325,7 @@ def test_a_path_that_cannot_be_read_says_so(tmp_path):
 def test_a_saved_processor_loads_again_with_what_nobody_knows(processor, tmp_path):
     ours = type(processor)
     content = {"image_mean": [0.1, 0.2, 0.3], "size": 256, "do_pad": None, "device": None, "their": {"own": [1, 2]}}
-    path = ours.from_dict(content, crop_size=200).save_pretrained(tmp_path / "made" / "here")
+    (path,) = ours.from_dict(content, crop_size=200).save_pretrained(tmp_path / "made" / "here")
     assert path.name == ours.config_files[0]
     again = ours.from_pretrained(tmp_path / "made" / "here", do_resize=False)
     assert again.image_mean == (0.1, 0.2, 0.3)
@@ -333,6 +333,10 @@ def test_a_saved_processor_loads_again_with_what_nobody_knows(processor, tmp_pat
     assert again.to_dict()["their"] == {"own": [1, 2]}
     assert again.do_resize is False
     assert ours.from_pretrained(path) == ours.from_dict(content, crop_size=200)
+    again.to_json_file(tmp_path / "mine.json")
+    assert ours.from_json_file(tmp_path / "mine.json") == again
+    assert json.loads(again.to_json_string()) == json.loads((tmp_path / "mine.json").read_text())
+    assert tuple(again(clip(), return_tensors="pt")) == ours.model_input_names
 
 
 def test_files_are_read_in_the_order_of_transformers(tmp_path):
