@@ -7,7 +7,9 @@
 serves ``root/org/name/file`` as the main branch of ``org/name``, ``root/org/name@tag/file`` as its revision ``tag``.
 """
 
+import base64
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Hub:
         gated: models that answer everyone with "ask for access".
         web_page: if true, everything is answered with a page, as a hotel's login does.
         asked: (method, path, Authorization header) of each request.
+        commits: (model, revision, title) of each upload.
     """
 
     root: Path
@@ -37,6 +40,7 @@ class Hub:
     gated: set[str] = field(default_factory=set)
     web_page: bool = False
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    commits: list[tuple[str, str, str]] = field(default_factory=list)
 
     def methods(self) -> list[str]:
         return [method for method, _, _ in self.asked]
@@ -85,6 +89,34 @@ class _Handler(BaseHTTPRequestHandler):
         content = (folder / filename).read_bytes()
         return self._answer(200, content, commit | {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'})
 
+    def do_POST(self) -> None:
+        """Make a model or a branch, say how files are to be sent (inside the commit), and take a commit."""
+        self.hub.asked.append((self.command, self.path, self.headers.get("Authorization")))
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.hub.token is not None and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            return self._refuse(401, "")
+        *place, action, revision = unquote(urlsplit(self.path).path).removeprefix("/api/models/").split("/")
+        answer: dict[str, object] = {}
+        if self.path == "/api/repos/create":
+            owned = json.loads(body)
+            repo = f"{owned.get('organization') or 'me'}/{owned['name']}"
+            (self.hub.root / repo).mkdir(parents=True, exist_ok=True)
+            answer = {"url": f"{self.hub.url}/{repo}"}
+        elif action == "preupload":
+            files = [file["path"] for file in json.loads(body)["files"]]
+            answer = {"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in files]}
+        elif action == "commit":
+            repo = "/".join(place)
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "header":
+                    self.hub.commits.append((repo, revision, line["value"]["summary"]))
+                else:
+                    folder = self.hub.root / (repo if revision == "main" else f"{repo}@{revision}")
+                    folder.mkdir(exist_ok=True)
+                    (folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+            answer = {"commitUrl": f"{self.hub.url}/{repo}/commit/{'0' * 40}", "commitOid": "0" * 40}
+        return self._answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
     def do_HEAD(self) -> None:
         self.do_GET()
 
@@ -96,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(content))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
     def log_message(self, *args) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from videomae.errors import CheckpointError
 from videomae.files import write_json
-from videomae.hub import fetch_file, read_json, split_hub_options
+from videomae.hub import fetch_file, read_json, split_hub_options, upload
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -369,6 +369,10 @@ class VideoMAEConfig:
         path = Path(directory) / CONFIG_NAME
         write_json(path, self.to_dict())
         return path
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload config.json to the Hugging Face Hub; options and errors are those of `videomae.hub.upload`."""
+        return upload(self.save_pretrained, repo_id, **({"commit_message": "Upload config"} | options))
 
     def to_json_string(self) -> str:
         """Return the text of config.json."""

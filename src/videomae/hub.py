@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,61 @@ def split_hub_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str
     return hub, {name: value for name, value in options.items() if name not in HUB_OPTIONS}
 
 
+def upload(
+    save: Callable[[Path], Any],
+    repo_id: str,
+    *,
+    commit_message: str,
+    commit_description: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Upload what ``save`` writes into a folder to a model on the Hugging Face Hub.
+
+    Args:
+        save: takes the folder.
+        repo_id: "organisation/name", or a name of one's own; made if needed.
+        commit_message: title of the commit.
+        commit_description: the rest of its message.
+        private: whether a model that is made can be seen by its owner only; None as the organisation has it.
+        token: with the right to write; by default the one stored by ``hf auth login``.
+        revision: branch to commit to, made if needed; by default main.
+        create_pr: whether to ask for the change instead of making it.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        CheckpointError: if the Hub refuses, or cannot be reached.
+    """
+    import tempfile
+
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi(endpoint=_endpoint(), token=token)
+    commit: dict[str, Any] = {
+        "commit_message": commit_message,
+        "commit_description": commit_description,
+        "create_pr": create_pr,
+    }
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder))
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, **commit))
+    except (HfHubHTTPError, ConnectionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise CheckpointError(
+            f"cannot upload to {repo_id!r} ({reason}). Log in with the right to write (`hf auth login`), or give its "
+            "token=."
+        ) from error
+
+
 def refuse_placeholder(path: Path) -> None:
     """Refuse what was saved in place of a file: the web page of a failed download, or an unresolved Git LFS pointer."""
     with path.open("rb") as file:
@@ -184,7 +239,7 @@ def _hub_file(
     import huggingface_hub
     from huggingface_hub import constants, errors
 
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+    endpoint = _endpoint()
     problem: Exception | None = None
     if local_files_only or constants.HF_HUB_OFFLINE:
         problem = errors.OfflineModeIsEnabled("offline mode is on")
@@ -222,6 +277,13 @@ def _hub_file(
         logger.warning("%s Using the copy in the cache.", _explain(problem, endpoint, repo_id, filename, revision))
         silent_until[endpoint] = time.monotonic() + _PATIENCE
     return Path(path), ""
+
+
+def _endpoint() -> str:
+    """Return the address of the Hub; huggingface_hub reads the variable at its import only."""
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
 
 
 def _current_commit(endpoint: str, repo_id: str, filename: str, revision: str | None, token: str | bool | None) -> str:

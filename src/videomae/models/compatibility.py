@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videomae.config import ATTENTION_IMPLEMENTATIONS, VideoMAEConfig, nearest
+from videomae.hub import upload
 from videomae.models.layers import Attention, Blocks
 
 if TYPE_CHECKING:
@@ -204,26 +205,19 @@ class TransformersMethods(nn.Module):
             if isinstance(module, Attention):
                 module.implementation = attn_implementation
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Any) -> str:
         """Upload the model to the Hugging Face Hub.
 
         Args:
-            repo_id: "organisation/name"; made if needed.
-            options: ``private``, ``token``, ``commit_message``, ``revision`` and ``create_pr``.
+            repo_id: "organisation/name", or a name of one's own; made if needed.
+            max_shard_size: bytes of one file, or such as "5GB".
+            options: of `videomae.hub.upload`.
 
         Returns:
             The address of the upload.
         """
-        import tempfile
-
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=options.pop("token", None))
-        private = options.pop("private", None)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(Path(folder))
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, **options))
+        save = partial(self.save_pretrained, max_shard_size=max_shard_size)
+        return upload(save, repo_id, **({"commit_message": f"Upload {type(self).__name__}"} | options))
 
 
 def place_model(

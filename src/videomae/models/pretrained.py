@@ -259,7 +259,8 @@ class PretrainedModel(TransformersMethods):
                 f"a model for {self.task!r} is saved as 'hf' or (not a bare encoder) as 'v1', got {family!r}."
             )
         if push_to_hub:
-            self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).name), **hub_options)
+            repo_id = hub_options.pop("repo_id", Path(save_directory).name)
+            self.push_to_hub(repo_id, max_shard_size=max_shard_size, **hub_options)
 
     def named_weights(self) -> Tensors:
         """Return the parameters as they are called in a checkpoint, the encoder's under "videomae."."""

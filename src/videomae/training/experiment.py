@@ -227,7 +227,7 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
     )
     job = Job(
         model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step,
-        describe=partial(describe_model, config=model.config, statistics=e.statistics),
+        describe=partial(describe_model, config=model.config, processor=e.processor),
     )  # fmt: skip
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
     if outcome.weights:

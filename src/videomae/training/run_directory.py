@@ -131,10 +131,10 @@ def digest(rows: list[tuple[Any, ...]]) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
-def describe_model(folder: Path, config: VideoMAEConfig, statistics: Statistics) -> None:
+def describe_model(folder: Path, config: VideoMAEConfig, processor: Callable[[], "VideoMAEImageProcessor"]) -> None:
     """Write config.json and the processor's file, which say how to load and to use the weights beside them."""
     config.save_pretrained(folder)
-    make_processor(config, statistics).save_pretrained(folder)
+    processor().save_pretrained(folder)
 
 
 def save_model(

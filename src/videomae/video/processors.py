@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from videomae.config import nearest
 from videomae.errors import CheckpointError
 from videomae.files import write_json
-from videomae.hub import fetch_file, find_file, read_json, split_hub_options
+from videomae.hub import fetch_file, find_file, read_json, split_hub_options, upload
 from videomae.video import eight_bit
 from videomae.video.frames import as_tensor, center_crop, from_pil, is_array, is_pil, on_white, resize, scaled_size
 
@@ -210,6 +210,10 @@ class VideoMAEImageProcessor:
         path = Path(directory) / self.config_files[0]
         write_json(path, self.to_dict())
         return [path]
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the processor's file to the Hugging Face Hub; options and errors as of `videomae.hub.upload`."""
+        return upload(self.save_pretrained, repo_id, **({"commit_message": "Upload processor"} | options))
 
     def __call__(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
         """Do what ``preprocess`` does."""

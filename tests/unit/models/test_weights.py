@@ -277,6 +277,36 @@ def test_a_model_comes_from_the_hub_and_then_from_the_cache(classifier, tmp_path
     assert torch.equal(offline.blocks[0].norm1.weight, classifier.videomae.blocks[0].norm1.weight)
 
 
+@torch.no_grad()
+def test_what_is_pushed_to_the_hub_is_loaded_from_there(classifier, tmp_path, monkeypatch):
+    clip = torch.randn(1, 8, 3, 32, 32)
+    with serve_hub(tmp_path / "root") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.token = "secret"
+        mine = {"token": "secret", "cache_dir": tmp_path / "cache"}
+        assert classifier.push_to_hub("gestures", token="secret").startswith(f"{hub.url}/me/gestures/commit/")
+        VideoMAEImageProcessor(size=32).push_to_hub("me/gestures", token="secret", commit_message="How to see")
+        classifier.config.replace(num_labels=3).push_to_hub("me/gestures", token="secret", revision="three")
+        model = AutoModelForVideoClassification.from_pretrained("me/gestures", **mine)
+        torch.testing.assert_close(model(clip).logits, classifier(clip).logits)
+        assert VideoMAEImageProcessor.from_pretrained("me/gestures", **mine).size == {"shortest_edge": 32}
+        assert AutoConfig.from_pretrained("me/gestures", revision="three", **mine).num_labels == 3
+        with torch.no_grad():
+            classifier.classifier.bias.add_(1)
+        classifier.save_pretrained(tmp_path / "other", push_to_hub=True, token="secret", max_shard_size="10KB")
+        assert "model.safetensors.index.json" in {path.name for path in (tmp_path / "root/me/other").iterdir()}
+        assert hub.commits == [
+            ("me/gestures", "main", "Upload VideoMAEForVideoClassification"),
+            ("me/gestures", "main", "How to see"),
+            ("me/gestures", "three", "Upload config"),
+            ("me/other", "main", "Upload VideoMAEForVideoClassification"),
+        ]
+        with pytest.raises(CheckpointError, match=r"cannot upload to 'me/gestures' \(.*Log in with the right to write"):
+            classifier.push_to_hub("me/gestures", token="stranger")
+        with pytest.raises(TypeError, match="comit_message"):
+            classifier.push_to_hub("me/gestures", comit_message="x")
+
+
 def test_auto_classes_name_another_model_type(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "timesformer"}')
     for auto in (AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification):
