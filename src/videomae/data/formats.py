@@ -89,7 +89,7 @@ def _read_folder(path: Path, root: Path, fold: int) -> Rows:
         raise DataError(
             f"{path} holds folders for splits, and beside them {others}. Move these elsewhere, or into the splits."
         )
-    for place, reason in look_into(path)[1].items():
+    for place, reason in look_into(path).closed.items():
         top = Path(place).parts[: 2 if has_splits else 1]
         if not any(tuple(parts[: len(top)]) == top for parts in files):
             raise DataError(
@@ -154,7 +154,7 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
 
 def _read_k400(path: Path, root: Path, fold: int) -> Rows:
     """Read an official Kinetics list; the times are those in the original video and only part of the name."""
-    where = {Path(file).stem: file for file in video_files(root)}
+    where = {Path(file).stem: file for file in video_files(root, are_listed=True)}
     reader = _csv_reader(path)
 
     def rows() -> Iterator[Row]:
@@ -176,7 +176,7 @@ def _read_k400(path: Path, root: Path, fold: int) -> Rows:
 
 def _read_ssv2(path: Path, root: Path, fold: int) -> Rows:
     """Read a Something-Something V2 list; the class is the template without its brackets, as labels.json has it."""
-    where = {Path(file).stem: file for file in video_files(root)}
+    where = {Path(file).stem: file for file in video_files(root, are_listed=True)}
     names = next(iter(sorted(path.parent.glob("*labels.json"))), None)
     numbers = _read_json(names, dict) if names else {}
     if not all(str(number).isdecimal() and len(str(number)) < 19 for number in numbers.values()):

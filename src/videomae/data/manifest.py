@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videomae.data.formats import COLUMNS, FORMATS, Rows, resolve_format
-from videomae.data.sources import VIDEO_EXTENSIONS
+from videomae.data.sources import KNOWN_ENDINGS
 from videomae.data.splits import draw_splits, linked
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write
@@ -278,7 +278,7 @@ def read_manifest(
     root = (Path(videos) if videos is not None else path if path.is_dir() else path.parent).absolute()
     manifest = _build(FORMATS[name](path, root, fold), root)
     if not manifest.samples:
-        raise DataError(f"{path} names no video (read as {name!r}). Known endings: {sorted(VIDEO_EXTENSIONS)}.")
+        raise DataError(f"{path} names no video (read as {name!r}). {KNOWN_ENDINGS}")
     counts = Counter((sample.path, sample.start, sample.end) for sample in manifest)
     if twice := [name for (name, _, _), count in counts.items() if count > 1]:
         raise DataError(f"{path} names {len(twice)} videos more than once, such as {twice[:3]}. Keep one line of each.")

@@ -12,9 +12,8 @@ from videomae.data.audit.duplicates import near_duplicates
 from videomae.data.audit.findings import ERROR, NOTE, WARNING, Finding, Item
 from videomae.data.audit.inspect import SLOTS_PER_SECOND, VideoFacts
 from videomae.data.audit.video_rules import EMPTY_FRACTION
-from videomae.data.formats import MANIFEST_NAME
 from videomae.data.manifest import Manifest, Sample
-from videomae.data.sources import is_video, look_into
+from videomae.data.sources import look_into, not_looked_at
 
 # Where the boundaries lie that no standard gives.
 UNBALANCED, VERY_UNBALANCED = 3.0, 10.0  # largest over smallest class
@@ -228,16 +227,24 @@ def class_findings(manifest: Manifest) -> Iterator[Finding]:
 def left_out(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     """List the files of a folder that the manifest does not take in."""
     used = {os.path.abspath(sample.file) for sample in manifest}
-    files, closed = look_into(folder)
-    if closed:
+    found = look_into(folder)
+    if found.closed:
         advice = "Correct the rights, or shorten the path: videos in it are left out."
-        items = tuple(Item((place,), reason) for place, reason in closed.items())
-        yield Finding("closed-folder", ERROR, "Folders that cannot be looked into", advice, items)
-    unused = [file for file in files if Path(file).name != MANIFEST_NAME and os.path.abspath(folder / file) not in used]
-    videos, others = ([Item((file,), "") for file in unused if is_video(file) == wanted] for wanted in (True, False))
-    if videos:
+        yield Finding("closed-folder", ERROR, "Folders that cannot be looked into", advice, _items(found.closed))
+    if found.special:
+        advice = "They are not opened. Remove them, or save what comes out of them as files."
+        yield Finding("special-files", WARNING, "Pipes, sockets and devices", advice, _items(found.special))
+    if found.of_frames:
+        advice = "Frames are not read. Make a video of each, at its own rate."
+        yield Finding("frame-folders", WARNING, "Folders of frames", advice, _items(found.of_frames))
+    if videos := [file for file in found.videos if os.path.abspath(folder / file) not in used]:
         advice = "Add them to the manifest, or ignore this if they were left out on purpose."
-        yield Finding("unlisted", NOTE, "Videos in the folder that the manifest does not name", advice, tuple(videos))
-    if others:
-        advice = "By their names they are no videos. Rename or convert those that are."
-        yield Finding("other-files", NOTE, "Other files in the folder", advice, tuple(others))
+        items = _items(dict.fromkeys(videos, ""))
+        yield Finding("unlisted", NOTE, "Videos in the folder that the manifest does not name", advice, items)
+    if others := [file for file in found.others if os.path.abspath(folder / file) not in used]:
+        advice = f"{not_looked_at(others)}. By their names they are no videos: rename or convert those that are."
+        yield Finding("other-files", NOTE, "Other files in the folder", advice, _items(dict.fromkeys(others, "")))
+
+
+def _items(files: Mapping[str, str]) -> tuple[Item, ...]:
+    return tuple(Item((file,), detail) for file, detail in files.items())
