@@ -15,7 +15,6 @@ from videomae.pipeline.run import train
 from videomae.pipeline.settings import TrainSettings
 from videomae.pipeline.small_data import distillation_settings, why_to_distill
 from videomae.pipeline.split import split_for_training
-from videomae.training.metrics_log import read_metrics
 from videomae.video.checkpoint_processor import load_processor
 
 
@@ -84,8 +83,6 @@ def test_a_run_keeps_its_budget_and_says_whether_learning_paid(videos, tmp_path)
     page = result.report.read_text()
     for part in ("Did learning pay?", "most frequent class", "curves of distill/teacher", "curves of distill"):
         assert part in page
-    rates = [line["lr"] for line in read_metrics(tmp_path / "run" / "distill") if "lr" in line]
-    assert rates[-1] < 0.3 * max(rates)
     again = train(settings)
     assert again.evaluation.top1 == result.evaluation.top1
 

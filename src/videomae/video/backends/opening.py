@@ -193,7 +193,7 @@ class _Pipe:
                     self._was_read = True
                     return found
                 time.sleep(0.01)  # nobody has opened the other end yet
-        raise TimeoutError(f"{self.name} sent nothing for {allowed:g} s")
+        raise TimeoutError(f"{self.name} sent nothing for {allowed:g} s.")
 
     def close(self) -> None:
         """Release the descriptor."""
