@@ -45,6 +45,9 @@ def _console(*, stderr: bool) -> "Console":
     from rich.segment import Segment
 
     class PrintableConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Any:  # before a table measures it
+            return super().render_str(printable(text), **options)
+
         def render(self, *arguments: Any) -> Iterable[Segment]:
             for segment in super().render(*arguments):
                 yield segment if segment.control else segment._replace(text=printable(segment.text))

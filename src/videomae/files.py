@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -15,8 +16,10 @@ from typing import Any
 
 _LONGEST_NAME = 255  # bytes
 
-# What no encoding has: halves of surrogate pairs, which stand for bytes of file names that are no UTF-8.
+# What no encoding has: halves of surrogate pairs. Some stand for bytes of file names that are no UTF-8.
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
+_OF_NO_BYTE = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
+_ESCAPED_BYTE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
 @contextmanager
@@ -68,8 +71,27 @@ def fitting_name(stem: str, ending: str) -> str:
 
 def json_text(content: Any, **layout: Any) -> str:
     """Return JSON that UTF-8 can hold, also where a file's name is no UTF-8."""
-    text = json.dumps(content, ensure_ascii=False, **layout)
+    return escaped(json.dumps(content, ensure_ascii=False, **layout))
+
+
+def escaped(text: str) -> str:
+    r"""Return text that UTF-8 can hold: bytes of file names that are no UTF-8 appear as ``\udce9``."""
     return _SURROGATES.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def unescaped(text: str) -> str:
+    """Return the file name that `escaped` was given."""
+    return _ESCAPED_BYTE.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether UTF-8 can hold a text as it is, which it cannot where a file's name is no UTF-8."""
+    return not _SURROGATES.search(text)
+
+
+def name_bytes(text: str) -> bytes:
+    """Return a list of file names as bytes: UTF-8, and the very bytes of names that are none."""
+    return _OF_NO_BYTE.sub(lambda found: ascii(found[0])[1:-1], text).encode("utf-8", "surrogateescape")
 
 
 def check_writable(folder: Path) -> None:
@@ -90,14 +112,13 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: str | Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file atomically: UTF-8, commas, a line feed after each row."""
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    """Write a CSV file atomically: UTF-8 (and file names as their bytes), commas, a line feed after each row."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(name_bytes(text.getvalue()))
 
 
 def _cannot_write(path: Path, error: OSError) -> OSError:

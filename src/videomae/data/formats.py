@@ -25,6 +25,7 @@ from typing import Any
 from videomae.config import MAX_LABELS, nearest
 from videomae.data.sources import is_video, look_into, video_files
 from videomae.errors import DataError
+from videomae.files import is_utf8
 
 SPLIT_NAMES = {
     name: split
@@ -71,7 +72,7 @@ def _detect(path: Path) -> str:
         return "ucf101"
     if re.fullmatch(r".+_test_split\d\.txt", path.name):
         return "hmdb51"
-    header = _read_text(path).partition("\n")[0].strip()
+    header = _read_text(path, errors="surrogateescape").partition("\n")[0].strip()
     columns = [column.strip().strip('"') for column in header.split(",")]
     if "youtube_id" in columns:
         return "k400"
@@ -118,7 +119,7 @@ def _group_by_name(name: str) -> str | None:
 
 def _read_csv(path: Path, root: Path, fold: int) -> Rows:
     """Read the project's own manifest."""
-    reader = _csv_reader(path)
+    reader = _csv_reader(path, errors="surrogateescape")
     columns = reader.fieldnames or []
     if "path" not in columns:
         raise DataError(f"{path} has no column 'path', only {list(columns)}. The first line must name the columns.")
@@ -132,6 +133,11 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
             where = f"{path}, line {reader.line_num}"
             if None in row:
                 raise DataError(f"{where}: more fields than columns. Put a path with commas in double quotes.")
+            if not all(map(is_utf8, filter(None, row.values()))) and not _is_name_of_file(root, row["path"]):
+                raise DataError(
+                    f"{where}: {row['path']!r} is no UTF-8, and there is no file whose name has these bytes. The list "
+                    "must be a text file in UTF-8: save it as such."
+                )
             text = {name: row[name] if name == "path" else row[name].strip() for name in columns if row[name]}
             text = {name: value for name, value in text.items() if value}
             if "path" not in text:
@@ -150,6 +156,11 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
             yield text["path"], text.get("label"), {**known, "extra": extra}
 
     return rows(), None
+
+
+def _is_name_of_file(root: Path, path: str | None) -> bool:
+    """Tell whether a path has bytes that are no UTF-8 because a file has them, not because of the list's encoding."""
+    return path is not None and not is_utf8(path) and "\0" not in path and (root / path).exists()
 
 
 def _read_k400(path: Path, root: Path, fold: int) -> Rows:
@@ -279,9 +290,11 @@ def _some_found(rows: Iterable[Row], root: Path, found: Iterable[str]) -> list[R
     return rows
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, *, errors: str = "strict") -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        content.partition(b"\n")[0].decode("utf-8-sig")  # the first line names columns, no files
+        return content.decode("utf-8-sig", errors)
     except (OSError, UnicodeDecodeError) as error:
         if is_video(path.name) and path.exists():
             raise DataError(f"{path} is a video. Give the folder that it is in, or a list of videos.") from error
@@ -305,9 +318,9 @@ def _read_json(path: Path, kind: type) -> Any:
     return content
 
 
-def _csv_reader(path: Path) -> csv.DictReader:
+def _csv_reader(path: Path, *, errors: str = "strict") -> csv.DictReader:
     """Open a list and read its first line, the names of the columns."""
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(_read_text(path, errors=errors), newline=""), strict=True)
     try:
         _ = reader.fieldnames
     except csv.Error as error:

@@ -18,7 +18,7 @@ from videomae.data.formats import COLUMNS, FORMATS, Rows, resolve_format
 from videomae.data.sources import KNOWN_ENDINGS
 from videomae.data.splits import draw_splits, linked
 from videomae.errors import DataError, VideoError
-from videomae.files import atomic_write
+from videomae.files import atomic_write, name_bytes
 from videomae.video.reader import TIME_TOLERANCE
 
 
@@ -235,7 +235,7 @@ class Manifest:
         writer.writeheader()
         writer.writerows(rows)
         with atomic_write(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+            temporary.write_bytes(name_bytes(text.getvalue()))
 
     def _labels(self) -> list[int | None]:
         return [sample.label for sample in self.samples]

@@ -53,7 +53,7 @@ class UnreadableVideos:
         self._noted: set[str] = set()
         self._listed: dict[str, str] = {}
         if self.file.exists():
-            with self.file.open(encoding="utf-8", newline="") as file:
+            with self.file.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
                 try:
                     self._listed = {row["path"]: row["reason"] for row in csv.DictReader(file)}
                 except (KeyError, ValueError, csv.Error) as error:

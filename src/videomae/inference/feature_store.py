@@ -16,7 +16,7 @@ from videomae.data.manifest import Manifest
 from videomae.data.sources import VIDEO_EXTENSIONS
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import CheckpointError, DataError, VideoError
-from videomae.files import atomic_write, fitting_name, write_json
+from videomae.files import atomic_write, escaped, fitting_name, write_json
 from videomae.hub import read_json, stored_in
 from videomae.inference.embedder import Features, Per
 from videomae.packages import require
@@ -149,7 +149,8 @@ def write_part(
             unreadable.append(known | {"reason": str(found)})
             continue
         rows = len(found.vectors)
-        values = (sample.path, None, None, label, sample.split, sample.group, i)
+        path, label, group = (text and escaped(text) for text in (sample.path, label, sample.group))  # Parquet is UTF-8
+        values = (path, None, None, label, sample.split, group, i)
         for name, value in zip(columns, values, strict=True):
             columns[name] += [value] * rows
         columns["start"][-rows:], columns["end"][-rows:] = found.starts.tolist(), found.ends.tolist()

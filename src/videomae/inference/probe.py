@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from videomae.data.manifest import read_manifest
 from videomae.errors import DataError
+from videomae.files import unescaped
 from videomae.inference.feature_store import read_features, read_unreadable, require_pyarrow
 from videomae.inference.metrics import accuracy_interval
 from videomae.models.probes import predict_knn, predict_linear
@@ -133,11 +134,11 @@ def load(
         )
     rows = np.stack(table["vector"].to_numpy())
     _, first, number = np.unique(np.array(table["sample"]), return_index=True, return_inverse=True)
-    paths = [table["path"][int(i)].as_py() for i in first]
+    paths = [unescaped(table["path"][int(i)].as_py()) for i in first]
     vectors = np.zeros((len(paths), rows.shape[1]), np.float64)
     np.add.at(vectors, number, rows)
     vectors /= np.bincount(number)[:, None]
-    columns = [table[name].to_pylist() for name in ("label", "split", "group")]
+    columns = [[t and unescaped(t) for t in table[name].to_pylist()] for name in ("label", "split", "group")]
     stored = [tuple(column[i] for column in columns) for i in first]
     return vectors.astype(np.float32), *_about(paths, stored, labels)
 

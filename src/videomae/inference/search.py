@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from videomae.data.manifest import Sample
 from videomae.errors import CheckpointError, DataError
+from videomae.files import unescaped
 from videomae.inference.embedder import VideoEmbedder
 from videomae.inference.feature_store import (
     FORMAT,
@@ -99,8 +100,8 @@ def search(
     found = _store(index).search(vector).distance_type("cosine").limit(top_k).to_list()
     folder = Path(about["root"] if root is None else root)
     return [
-        Match(row["path"], str(folder / row["path"]), row["start"], row["end"], 1 - float(row["_distance"]))
-        for row in found
+        Match(path, str(folder / path), row["start"], row["end"], 1 - float(row["_distance"]))
+        for path, row in ((unescaped(row["path"]), row) for row in found)
     ]
 
 

@@ -23,7 +23,9 @@ def write_check_report(report: CheckReport, folder: str | Path) -> None:
     write_json(folder / "report.json", report.to_dict())
     write_unreadable(folder / UNREADABLE_NAME, sorted(report.unreadable.items()), keep_empty=True)
     with atomic_write(folder / "report.html") as temporary:
-        temporary.write_text(_page(report, _write_sheets(report, folder)), encoding="utf-8", newline="")
+        temporary.write_text(
+            _page(report, _write_sheets(report, folder)), encoding="utf-8", errors="backslashreplace", newline=""
+        )
 
 
 def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from videomae.files import escaped
 from videomae.inference.search import Match
 from videomae.plots.style import BLUE, INK
 from videomae.video.reader import VideoReader
@@ -29,7 +30,7 @@ def contact_sheet(query: Path, matches: list[Match]) -> "Image":
     font = ImageFont.load_default(12)
     for i, (title, strip) in enumerate(strips):
         top = gap + i * (STRIP_HEIGHT + line + gap)
-        ImageDraw.Draw(sheet).text((6, top), title, fill=BLUE if i == 0 else INK, font=font)
+        ImageDraw.Draw(sheet).text((6, top), escaped(title), fill=BLUE if i == 0 else INK, font=font)
         sheet.paste(strip, (6, top + line))
     return sheet
 

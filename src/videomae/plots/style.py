@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from videomae.files import escaped
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -23,7 +25,7 @@ INK, SOFT, GROUND = "#1f2430", "#667085", "#e8eaed"  # text, text beside it, wha
 
 def plain(text: str) -> str:
     """Return a name such that matplotlib shows it as it is, and does not read what stands between $ as a formula."""
-    return text.replace("$", r"\$")
+    return escaped(text).replace("$", r"\$")
 
 
 def data_uri(content: bytes, kind: str) -> str:

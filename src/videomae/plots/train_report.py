@@ -87,7 +87,7 @@ def write_report(
         settings=settings,
     )
     with atomic_write(file) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return file
 
 
