@@ -36,6 +36,7 @@ def write_video(
     times: Sequence[float] | None = None,
     rotation: int = 0,
     mirror: bool = False,
+    pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Encode frames; the ending of the path chooses the container.
@@ -51,6 +52,7 @@ def write_video(
         times: seconds of each frame, for a variable rate; to the millisecond.
         rotation: degrees clockwise that a player turns the picture: 0, 90, 180 or 270.
         mirror: a player swaps left and right, after the rotation.
+        pixel_aspect: width of a stored pixel over its height.
         options: further options of the encoder.
     """
     with av.open(str(path), "w") as container:
@@ -59,6 +61,8 @@ def write_video(
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
         stream.options = {"g": str(gop), **(options or {})}
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if b_frames is not None:
             stream.codec_context.max_b_frames = b_frames
         if times is not None:

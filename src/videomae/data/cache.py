@@ -1,6 +1,7 @@
 """Small videos kept in memory, for training that sees each of them many times."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ class FrameCache:
         side: S, pixels.
         max_frames: of a video that are kept at most.
         max_bytes: the first videos that fit are kept.
-        backend: of `VideoReader`.
+        backend: of `VideoReader`, like ``square_pixels``.
     """
 
     def __init__(
@@ -36,13 +37,15 @@ class FrameCache:
         max_frames: int = 40,
         max_bytes: float = 1e9,
         backend: str = "pyav",
+        square_pixels: bool = True,
     ) -> None:
         self._videos: list[NDArray[np.uint8] | None] = []
         self.nbytes = 0
         for sample in samples:
             video = None
             if self.nbytes < max_bytes:
-                video = _read(sample, side=side, max_frames=max_frames, backend=backend)
+                options = {"backend": backend, "square_pixels": square_pixels}
+                video = _read(sample, side=side, max_frames=max_frames, **options)
             self._videos.append(video)
             self.nbytes += 0 if video is None else video.nbytes
 
@@ -65,9 +68,9 @@ class FrameCache:
         return len(self._videos)
 
 
-def _read(sample: Sample, *, side: int, max_frames: int, backend: str) -> NDArray[np.uint8] | None:
+def _read(sample: Sample, *, side: int, max_frames: int, **options: Any) -> NDArray[np.uint8] | None:
     try:
-        with VideoReader(sample.file, backend=backend, peek=False) as reader:
+        with VideoReader(sample.file, peek=False, **options) as reader:
             stretch = sample.some_frames_of(reader.times)
             kept = min(len(stretch), max_frames)
             places = ((np.arange(kept) + 0.5) * (len(stretch) / kept)).astype(np.int64)

@@ -65,6 +65,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             VideoError. "mark" returns an item without pixels, to be scored as wrong.
         threads: decoding threads; by default 1 in a worker of a loader, and one per processor elsewhere.
         backend: of `VideoReader`.
+        square_pixels: scale frames whose pixels are not square; False gives the stored ones.
         cache: of the same samples, in their order; for sampling that looks at whole videos. Its clips have C = 1.
     """
 
@@ -84,6 +85,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         on_bad: str | None = None,
         threads: int | None = None,
         backend: str = "pyav",
+        square_pixels: bool = True,
         cache: FrameCache | None = None,
     ) -> None:
         self.samples = tuple(samples)
@@ -100,6 +102,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self.on_bad = on_bad or ("skip" if training else "raise")
         self.threads = threads
         self.backend = backend
+        self.square_pixels = square_pixels
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}.")
         if cache is not None and not sampling.is_of_whole_video:
@@ -161,7 +164,8 @@ class VideoDataset(Dataset[dict[str, Any]]):
             indices = self._choose(len(kept), 1.0, rng)
             return torch.from_numpy(kept[indices])[:, :, None]  # C = 1
         threads = self.threads or (1 if get_worker_info() else None)
-        with VideoReader(sample.file, threads=threads, backend=self.backend, peek=False) as reader:
+        options: dict[str, Any] = {"backend": self.backend, "square_pixels": self.square_pixels}
+        with VideoReader(sample.file, threads=threads, peek=False, **options) as reader:
             stretch = sample.some_frames_of(reader.times)
             indices = stretch.start + self._choose(len(stretch), reader.fps, rng)
             frames = reader.frames_at(indices.ravel())

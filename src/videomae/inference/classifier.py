@@ -165,7 +165,13 @@ class VideoClassifier:
         """
         if isinstance(protocol, str):
             protocol = find_protocol(protocol, self.config, views=views, stride=stride)
-        clips = read_clips(video, protocol.sampling, clip_frames=self.config.num_frames, num_clips=protocol.num_clips)
+        clips = read_clips(
+            video,
+            protocol.sampling,
+            clip_frames=self.config.num_frames,
+            num_clips=protocol.num_clips,
+            square_pixels=protocol.square_pixels,
+        )
         return self.rank(self.scores(clips, protocol, batch_size=batch_size), top_k)
 
     def view_transform(self, protocol: Protocol) -> ViewTransform:
@@ -278,7 +284,7 @@ def predict(
 
     def read(file: Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:
         try:
-            return past_damage(file, choose, on_error=on_error, fps=fps)
+            return past_damage(file, choose, on_error=on_error, fps=fps, square_pixels=chosen.square_pixels)
         except VideoError as error:
             return error
 

@@ -82,6 +82,7 @@ def evaluate(
             training=False,
             transform=classifier.view_transform(protocol),
             on_bad="mark",
+            square_pixels=protocol.square_pixels,
         ),
         batch_size=max(batch_size // len(protocol.views), 1),
         num_workers=num_workers,

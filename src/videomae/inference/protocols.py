@@ -30,6 +30,7 @@ class Protocol:
         resize: "processor" resizes as the model's processor does. "published" resizes as v1 tests: the short side to
             that of the crop, bilinear without antialiasing; larger frames are shrunk first, antialiased, to what the
             published data was stored at (320 for a crop of 224).
+        square_pixels: scale frames whose pixels are not square, as training does; the published tests do not.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Protocol:
     num_clips: int = 1
     num_crops: int = 1
     resize: Resize = "processor"
+    square_pixels: bool = True
 
     @classmethod
     def of_model(cls, config: VideoMAEConfig, *, views: str = "1x1", stride: float | None = None) -> Self:
@@ -92,7 +94,7 @@ def parse_views(views: str) -> tuple[int, int]:
 
 
 def _published(name: str, sampling: ClipSampling, num_clips: int) -> Protocol:
-    return Protocol(name, sampling, num_clips, num_crops=3, resize="published")
+    return Protocol(name, sampling, num_clips, num_crops=3, resize="published", square_pixels=False)
 
 
 # As the papers of v1 and v2 and their scripts test; "center" chooses frames as in the model's own training.

@@ -158,6 +158,7 @@ def reading_seconds(videos: Manifest, settings: FinetuneSettings, config: VideoM
         transform=finetune_augmentation(settings.augment, mean=grey, std=grey, image_size=size),
         on_bad="raise",
         threads=1,
+        square_pixels=settings.loader.square_pixels,
     )
     times, refusal = [], None
     for i in spread(range(len(dataset)), READ_VIDEOS):

@@ -203,6 +203,7 @@ class Distillation(Experiment):
                 max_frames=s.cache.max_frames,
                 max_bytes=s.cache.max_gb * 1e9,
                 backend=s.loader.backend,
+                square_pixels=s.loader.square_pixels,
             )
         return self._cache
 

@@ -254,6 +254,7 @@ def build_training_loader(
             mask=e.mask(),
             seed=seed,
             backend=s.loader.backend,
+            square_pixels=s.loader.square_pixels,
             cache=e.cache(),
         ),
         batch_size=run.schedule.per_device_batch,

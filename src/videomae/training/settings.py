@@ -105,6 +105,9 @@ class LoaderSettings:
     backend: str = "pyav"
     """Decoding library: pyav or torchcodec."""
 
+    square_pixels: bool = True
+    """Scale frames whose pixels are not square, as players do; published recipes train on the stored pixels."""
+
     def check(self) -> None:
         """Raise a ValueError for a number that makes no sense."""
         for name in ("clips_per_video", "augmentations_per_clip"):

@@ -46,6 +46,7 @@ def build_eval_loader(
             transform=view or partial(eval_views, short_side=size, image_size=size, num_crops=1),
             on_bad="mark",
             backend=settings.backend,
+            square_pixels=settings.square_pixels,
         ),
         batch_size=batch_size,
         num_workers=settings.workers(world_size),

@@ -21,7 +21,12 @@ GRACE = 5.0  # seconds that a thread is waited for that is no longer needed
 
 
 def read_clips(
-    video: str | Path | VideoReader | Any, sampling: ClipSampling, *, clip_frames: int, num_clips: int = 1
+    video: str | Path | VideoReader | Any,
+    sampling: ClipSampling,
+    *,
+    clip_frames: int,
+    num_clips: int = 1,
+    square_pixels: bool = True,
 ) -> list[Any]:
     """Read the clips of a video that a model is shown in a test.
 
@@ -32,6 +37,7 @@ def read_clips(
         sampling: which frames make a clip.
         clip_frames: frames in a clip.
         num_clips: spread over the video's length; a single one is its middle.
+        square_pixels: of `VideoReader`, for a path; an open reader keeps its own.
 
     Returns:
         The clips: each (T, H, W, 3) uint8 of a file, or a list of the frames in memory.
@@ -41,7 +47,7 @@ def read_clips(
         ValueError: if an array in memory has not 4 axes.
     """
     if isinstance(video, str | Path):
-        with VideoReader(video) as reader:
+        with VideoReader(video, square_pixels=square_pixels) as reader:
             return read_clips(reader, sampling, clip_frames=clip_frames, num_clips=num_clips)
     if isinstance(video, VideoReader):
         rows = sampling(len(video), video_fps=video.fps, clip_frames=clip_frames, num_clips=num_clips)

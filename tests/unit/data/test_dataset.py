@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -104,6 +105,13 @@ def test_frames_are_those_of_the_reader(videos):
     with VideoReader(sample.file) as reader:
         expected = reader.frames_at(SAMPLING(reader.num_frames, video_fps=reader.fps, clip_frames=4)[0])
     assert np.array_equal(clip.permute(0, 2, 3, 1).numpy(), expected)
+
+
+@pytest.mark.parametrize(("square_pixels", "width"), [(True, 192), (False, 96)])
+def test_pixels_are_square_unless_the_stored_ones_are_chosen(square_pixels, width, tmp_path):
+    file = write_video(tmp_path / "wide.mp4", moving_square(12), pixel_aspect=Fraction(2))
+    clips = dataset([Sample("wide", file)], transform=None, mask=None, square_pixels=square_pixels)
+    assert clips[0]["pixel_values"].shape == (1, 4, 3, 64, width)
 
 
 def test_a_stretch_of_a_video_gives_only_its_frames(videos):

@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from videomae.video.augment import normalize
 from videomae.video.encode import write_video
 from videomae.video.sampling import ClipSampling, multi_view_indices, uniform_view_indices
 from videomae.video.synthetic import MOTIONS
+from videos import moving_square
+from videos import write_video as store_video
 
 CLASSES = tuple(MOTIONS)
 
@@ -114,6 +117,25 @@ def test_predict_and_evaluate_see_the_same_views(tmp_path, width, height, protoc
     (result,) = predict([tmp_path / "moving_up"], model=classifier, top_k=6, protocol=protocol, views=views)
     scores = {p.label: p.score for p in result.predictions}
     np.testing.assert_allclose(measured.videos[0].scores, [scores[name] for name in CLASSES], atol=1e-6)
+
+
+@pytest.mark.parametrize(("protocol", "are_square"), [("center", True), ("k400", False), ("ssv2", False)])
+def test_published_protocols_see_the_stored_pixels_and_the_centre_square_ones(
+    classifier, tmp_path, protocol, are_square
+):
+    """Two files of the same stored frames, of which one says that its pixels are twice as wide as high."""
+    folder = tmp_path / CLASSES[0]
+    folder.mkdir()
+    for name, aspect in {"plain": None, "wide": Fraction(2)}.items():
+        store_video(folder / f"{name}.mp4", moving_square(24), pixel_aspect=aspect)
+    videos = evaluate(classifier, read_manifest(tmp_path), protocol=protocol, allow_missing_classes=True).videos
+    plain, wide = (video.scores for video in videos)
+    assert np.array_equal(plain, wide) != are_square
+    for video, result in zip(videos, predict([folder], model=classifier, top_k=6, protocol=protocol), strict=True):
+        alone = classifier(result.path, top_k=6, protocol=protocol)
+        for predictions in (result.predictions, alone):
+            found = {p.label: p.score for p in predictions}
+            np.testing.assert_allclose([found[name] for name in CLASSES], video.scores, rtol=1e-2)
 
 
 def test_neither_batches_nor_workers_change_the_figures(classifier, data):

@@ -95,7 +95,7 @@ def test_fine_tuning_is_as_published(name):
     assert (head.drop_path, head.dropout, head.init_scale) == (official.drop_path, official.dropout, 1e-3)
     assert settings.optim.layer_decay == official.layer_decay
     assert settings.optim.betas == (0.9, 0.999)
-    assert settings.loader.augmentations_per_clip == 2
+    assert (settings.loader.augmentations_per_clip, settings.loader.square_pixels) == (2, False)
     is_ssv2, stride = data == "ssv2", 2 if data == "hmdb51" else 4
     assert settings.clips == (ClipSampling("uniform") if is_ssv2 else ClipSampling("v1_finetune", stride=stride))
     assert augment.flip == (0.0 if is_ssv2 else None)
@@ -120,6 +120,7 @@ def test_pre_training_is_as_published(name):
     assert settings.mask.ratio == (0.75 if is_small_data else 0.9)
     assert (settings.mask.decoder, settings.mask.decoder_ratio) == ("running_cell" if is_v2 else None, 0.5)
     assert settings.loader.augmentations_per_clip == (4 if is_v2 else 1)
+    assert not settings.loader.square_pixels
     assert (settings.optim.betas, settings.optim.min_lr) == ((0.9, 0.95), 1e-5)
     assert settings.optim.clip_grad == (0.02 if is_giant else None)
     assert settings.run.gradient_checkpointing == (size in ("huge", "giant"))

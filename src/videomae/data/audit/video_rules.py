@@ -207,7 +207,7 @@ _RULES = (
         "anamorphic",
         NOTE,
         "Videos with pixels that are not square",
-        "Training sees the stored pixels, a little squeezed. Re-encode to square pixels if shapes matter.",
+        "Nothing to do: frames are scaled to square pixels. Published recipes and protocols see the stored ones.",
         lambda video: f"pixels {video.pixel_aspect:.3g}:1" if abs(video.pixel_aspect - 1) > 0.01 else None,
     ),
     _Rule(

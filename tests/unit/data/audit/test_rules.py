@@ -78,6 +78,14 @@ def test_mixed_rates_and_rare_codecs_are_notes():
     assert kinds(samples_of("ab" * 6), facts) == {"mixed-rates": "note", "rare-codec": "note"}
 
 
+def test_pixels_that_are_not_square_are_a_note_that_says_what_is_done_with_them():
+    samples = samples_of("ab")
+    by_file = {sample.file: facts_of(i, pixel_aspect=1.0 + i) for i, sample in enumerate(samples)}
+    (finding,) = find_problems(Manifest(tuple(samples), ("a", "b"), Path()), by_file)
+    assert (finding.kind, finding.severity) == ("anamorphic", "note")
+    assert "scaled to square pixels" in finding.advice
+
+
 def test_a_longer_sound_does_not_make_a_video_truncated():
     """The header of Matroska states one length for sound and picture."""
     assert kinds(samples_of("a"), [facts_of(0, stated_duration=4.3)], ("a",)) == {}
