@@ -11,14 +11,15 @@ from videomae.inference.loading import open_model
 from videomae.options import Device, Flag
 from videomae.plots.animation import check_out, write_clip
 from videomae.plots.explanation import animate, draw
+from videomae.video.source import shown
 
 
 @dataclasses.dataclass
 class ExplainSettings:
     """Show where in a clip a classifier finds what it says: a heat map over the frames."""
 
-    video: tyro.conf.Positional[Path]
-    """Video file; its middle clip counts."""
+    video: tyro.conf.Positional[str]
+    """Video file, or an http or https URL; its middle clip counts."""
 
     model: str
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
@@ -52,7 +53,7 @@ def main(settings: ExplainSettings) -> int:
     check_out(s.out, s.video)
     opened = open_model(s.model, VideoMAEForVideoClassification, device=s.device)
     result = explain(s.video, opened.model, opened.processor, label=s.label, method=s.method, stride=s.stride)
-    title = s.video.name
+    title = Path(shown(s.video)).name
     write_clip(s.out, lambda: draw(result, title=title), lambda: animate(result, title=title))
     fractions = [round(float(fraction), 6) for fraction in result.fraction_by_slot]
     if s.json:

@@ -24,7 +24,7 @@ from videomae.inference.protocols import ProtocolName
 from videomae.options import Flag
 from videomae.video.damage import OnError
 from videomae.video.reader import past_damage
-from videomae.video.stream import is_stream
+from videomae.video.source import is_seekable_url, is_stream, shown
 
 if TYPE_CHECKING:
     from videomae.inference.timeline import Timeline, Window
@@ -40,7 +40,8 @@ class PredictSettings:
     """Say what videos show: a table of labels, or JSON lines."""
 
     files: tyro.conf.Positional[tuple[str, ...]]
-    """Video files, and folders that are searched for them; with --window also a URL (rtsp://...) or device."""
+    """Video files, http and https URLs, and folders that are searched for videos; with --window also a live stream
+    (rtsp://...), pipe or device."""
 
     model: str = DEFAULT_MODEL
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
@@ -123,8 +124,8 @@ def _predict_clips(settings: PredictSettings) -> int:
     s = settings
     if needless := [name for name in OF_WINDOWS if getattr(s, name) is not None]:
         raise ValueError(f"{_option(needless[0])} needs --window, e.g. --window 2s --hop 1s.")
-    if streams := [source for source in s.files if is_stream(source)]:
-        raise ValueError(f"{streams[0]} is a stream, which needs --window, e.g. --window 2s --hop 1s.")
+    if streams := [source for source in s.files if is_stream(source) and not is_seekable_url(source)]:
+        raise ValueError(f"{shown(streams[0])} is a stream, which needs --window, e.g. --window 2s --hop 1s.")
     files = find_videos(s.files)
     results = predict(
         files,
@@ -190,7 +191,7 @@ def _predict_windows(settings: PredictSettings) -> int:
             failed += 1
             _print_error(str(error))
             if s.json:
-                print_json({"path": source, "events": [], "windows": [], "error": str(error)})
+                print_json({"path": shown(source), "events": [], "windows": [], "error": str(error)})
             continue
         timeline = dataclasses.replace(timeline, settings={"model": s.model} | timeline.settings)
         _show_timeline(s, source, timeline)
@@ -244,7 +245,7 @@ def _show_window(settings: PredictSettings, source: str, classes: Sequence[str],
         return
     best = window.to_dict(classes)
     if settings.json:
-        print_json({"path": source} | best)
+        print_json({"path": shown(source)} | best)
     else:
         notes().print(f"{window.start:8.1f} s  {best['label']}  {best['score']:.2f}", markup=False)
 
@@ -252,17 +253,17 @@ def _show_window(settings: PredictSettings, source: str, classes: Sequence[str],
 def _show_timeline(settings: PredictSettings, source: str, timeline: "Timeline") -> None:
     from rich.table import Column, Table
 
-    _print_notes(source, timeline.notes())
+    _print_notes(shown(source), timeline.notes())
     if settings.json:
-        print_json({"path": source} | timeline.to_dict(top_k=settings.top_k or 1))
+        print_json({"path": shown(source)} | timeline.to_dict(top_k=settings.top_k or 1))
     elif timeline.events:
-        table = Table(Column(escape(Path(source).name), overflow="fold"), "from", "to", "score")
+        table = Table(Column(escape(Path(shown(source)).name), overflow="fold"), "from", "to", "score")
         for event in timeline.events:
             table.add_row(escape(event.label), f"{event.start:.1f} s", f"{event.end:.1f} s", f"{event.score:.2f}")
         output().print(table)
     else:
         threshold = timeline.settings["threshold"]
-        output().print(f"{source}: nothing reaches the threshold {threshold:g}", markup=False)
+        output().print(f"{shown(source)}: nothing reaches the threshold {threshold:g}", markup=False)
 
 
 def _write_timeline(settings: PredictSettings, source: str, timeline: "Timeline") -> None:
@@ -272,7 +273,7 @@ def _write_timeline(settings: PredictSettings, source: str, timeline: "Timeline"
         write_timeline(timeline, settings.timeline)
     if settings.plot is not None:
         with atomic_write(settings.plot) as temporary:
-            draw_timeline(timeline, title=Path(source).name).savefig(temporary, format="png", dpi=120)
+            draw_timeline(timeline, title=Path(shown(source)).name).savefig(temporary, format="png", dpi=120)
     if settings.overlay is not None:
         write_overlay(source, timeline, settings.overlay, on_error=settings.on_error, fps=settings.fps)
 

@@ -13,6 +13,7 @@ from videomae.plots.animation import check_out, write_clip
 from videomae.plots.reconstruction import draw, side_by_side
 from videomae.video.clips import read_clips
 from videomae.video.sampling import ClipSampling
+from videomae.video.source import shown
 
 DEFAULT_RATIO, DEFAULT_CELL_RATIO = 0.9, 0.5
 
@@ -21,8 +22,8 @@ DEFAULT_RATIO, DEFAULT_CELL_RATIO = 0.9, 0.5
 class ReconstructSettings:
     """Hide most of a clip, and look at what a pre-trained model makes of it."""
 
-    video: tyro.conf.Positional[Path]
-    """Video file."""
+    video: tyro.conf.Positional[str]
+    """Video file, or an http or https URL."""
 
     model: str
     """Directory, weights file, or id on the Hugging Face Hub of a pre-trained model (with its decoder)."""
@@ -68,7 +69,7 @@ def main(settings: ReconstructSettings) -> int:
     except ValueError as error:
         raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask.") from error
     result = reconstruct(opened.model, pixel_values, mask)
-    title = f"{s.video.name}, {s.mask} mask {ratio:g}"
+    title = f"{Path(shown(s.video)).name}, {s.mask} mask {ratio:g}"
     write_clip(s.out, lambda: draw(result, title=title), lambda: side_by_side(result))
     errors = [None if np.isnan(error) else round(float(error), 6) for error in result.error_by_slot]
     if s.json:

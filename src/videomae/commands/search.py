@@ -17,7 +17,7 @@ from videomae.plots.contact_sheet import contact_sheet
 class SearchSettings:
     """Find the clips that are most like a given one, in what `videomae embed` wrote."""
 
-    query: tyro.conf.Positional[Path]
+    query: tyro.conf.Positional[str]
     """Video to look for; its middle counts: a clip or a window, as the index holds."""
 
     index: Path
@@ -53,7 +53,7 @@ def main(settings: SearchSettings) -> int:
         raise ValueError(f"--root must be the folder that the videos lie in, and {s.root} is not a folder.")
     matches = search(s.query, s.index, top_k=s.top_k, model=s.model, root=s.root, device=s.device)
     if s.json:
-        print_json({"query": str(s.query), "matches": [dataclasses.asdict(match) for match in matches]})
+        print_json({"query": s.query, "matches": [dataclasses.asdict(match) for match in matches]})
     else:
         table = Table(Column("video", overflow="fold"), "from", "to", "similarity")
         for match in matches:
@@ -62,7 +62,7 @@ def main(settings: SearchSettings) -> int:
     if s.sheet is not None:
         try:
             with atomic_write(s.sheet) as temporary:
-                contact_sheet(s.query, matches).save(temporary, "PNG")
+                contact_sheet(Path(s.query), matches).save(temporary, "PNG")
         except (VideoError, OSError) as error:
             notes().print(f"[red]error:[/red] no sheet was drawn: {escape(str(error))}")
             notes().print("if the videos were moved, name their folder with --root")

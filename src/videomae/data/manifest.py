@@ -20,6 +20,7 @@ from videomae.data.splits import draw_splits, linked
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, name_bytes
 from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.source import refuse_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +289,8 @@ def read_manifest(
 def _build(found: Rows, root: Path) -> Manifest:
     """Make samples of rows; classes are numbered as given, or in sorted order (numbers by their value)."""
     rows, classes = list(found[0]), found[1]
+    for path, _, _ in rows:
+        refuse_url(path)
     names = {label for _, label, _ in rows if label is not None}
     if classes is None:
         classes = sorted(names, key=_class_order)

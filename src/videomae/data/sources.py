@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 
 from videomae.errors import DataError
-from videomae.video.source import SourceKind, kind_of
+from videomae.video.source import SourceKind, kind_of, protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -74,18 +74,21 @@ class Folder:
         }
 
 
-def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """List files as they are, and the videos below folders, sorted.
+def find_videos(paths: Iterable[str | Path]) -> list[str | Path]:
+    """List files and URLs as they are, and the videos below folders, sorted.
 
     Raises:
         DataError: if there is nothing to look at.
     """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = [path / name for name in video_files(path)] if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"the folder {path} holds no videos. {KNOWN_ENDINGS}")
-        found += inside
+    found: list[str | Path] = []
+    for path in paths:
+        folder = Path(path)
+        if protocol_of(path) or not folder.is_dir():
+            found.append(path)
+        elif inside := video_files(folder):
+            found += [folder / name for name in inside]
+        else:
+            raise DataError(f"the folder {folder} holds no videos. {KNOWN_ENDINGS}")
     if not found:
         raise DataError("name at least one video file or folder.")
     return found

@@ -24,6 +24,7 @@ from videomae.video.clips import read_ahead, read_clips
 from videomae.video.damage import Damage, OnError, reading_notes
 from videomae.video.processors import VideoMAEImageProcessor
 from videomae.video.reader import VideoReader, past_damage
+from videomae.video.source import shown
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class PredictionResult:
     """What came out for one file.
 
     Attributes:
-        path: of the file.
+        path: of the file; credentials of a URL are masked.
         predictions: the best classes, best first; none if it could not be read.
         error: why it could not be read, or None.
         damage: stretches that did not decode, or that the decoder patched, as far as they were met.
@@ -246,7 +247,7 @@ def predict(
         clip.mp4 moving_up
 
     Args:
-        videos: files, and folders that are searched for them.
+        videos: files, http and https URLs, and folders that are searched for videos.
         model: a directory, a weights file, an exported file, the id of a model on the Hugging Face Hub, or a
             classifier.
         top_k: as for ``VideoClassifier``, like all that follows.
@@ -282,7 +283,7 @@ def predict(
         number, sampling = config.num_frames, chosen.sampling
         return read_clips(reader, sampling, clip_frames=number, num_clips=chosen.num_clips), reader.assumed_fps
 
-    def read(file: Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:
+    def read(file: str | Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:
         try:
             return past_damage(file, choose, on_error=on_error, fps=fps, square_pixels=chosen.square_pixels)
         except VideoError as error:
@@ -293,11 +294,11 @@ def predict(
     classifier.engine.load()
     for file, found in zip(files, upcoming, strict=True):
         if isinstance(found, VideoError):
-            yield PredictionResult(str(file), [], str(found))
+            yield PredictionResult(shown(file), [], str(found))
             continue
         (clips, assumed_fps), damage = found
         best = classifier.rank(classifier.scores(clips, chosen, batch_size=batch_size), top_k)
-        yield PredictionResult(str(file), best, damage=damage, assumed_fps=assumed_fps)
+        yield PredictionResult(shown(file), best, damage=damage, assumed_fps=assumed_fps)
 
 
 def _check_top_k(top_k: int) -> None:

@@ -23,6 +23,7 @@ from videomae.options import Seconds
 from videomae.video.clips import read_ahead, slide
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
+from videomae.video.source import refuse_url
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +195,8 @@ class VideoEmbedder:
 
     def clips(self, video: str | Path | Sample, kind: FeatureKind) -> Iterator[tuple[float, float, Any]]:
         """Yield start, end and pixels, as the engine takes them, of a video's clips: one, or its windows."""
+        if not isinstance(video, Sample):
+            refuse_url(video)
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         with VideoReader(sample.file) as reader:

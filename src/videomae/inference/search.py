@@ -23,6 +23,7 @@ from videomae.inference.feature_store import (
 )
 from videomae.packages import require
 from videomae.video.reader import VideoReader
+from videomae.video.source import refuse_url
 
 STORE, TABLE = "lance", "features"
 
@@ -71,7 +72,7 @@ def search(
 
     Raises:
         CheckpointError: if the model is not the one that the index was made with.
-        DataError: if there is no index of clips or windows.
+        DataError: if there is no index of clips or windows, or the query is a URL.
         MissingPackageError: if LanceDB or pyarrow is not installed.
         VideoError: if the query cannot be read.
         ValueError: if ``top_k`` is below 1.
@@ -80,6 +81,7 @@ def search(
     require_pyarrow()
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}.")
+    refuse_url(query)
     index = Path(index)
     about = stored_settings(index)
     if not about:

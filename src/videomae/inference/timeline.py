@@ -19,7 +19,8 @@ from videomae.inference.protocols import Protocol
 from videomae.video.clips import mark_repeated, read_ahead, slide
 from videomae.video.damage import Damage, OnError, reading_notes
 from videomae.video.reader import TIME_TOLERANCE
-from videomae.video.stream import FrameStream, is_stream, stream_frames
+from videomae.video.source import is_stream, shown
+from videomae.video.stream import FrameStream, stream_frames
 
 if TYPE_CHECKING:
     from videomae.inference.classifier import VideoClassifier
@@ -204,7 +205,7 @@ def read_timeline(
         broken = str(error)
         log.warning("%s; what was seen until then is kept", error)
     if not windows:
-        raise VideoError(f"{source} has no frames to look at. Run `videomae check` on it.")
+        raise VideoError(f"{shown(source)} has no frames to look at. Run `videomae check` on it.")
     names = tuple(classifier.config.id2label.values())
     thresholds = {"threshold": threshold, "exit_threshold": exit_threshold, "min_length": min_length}
     gaps = tuple(counter.gaps)

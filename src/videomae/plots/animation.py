@@ -16,7 +16,7 @@ PICTURE, ANIMATIONS = ".png", (".mp4", ".gif")
 FRAMES_PER_SECOND = 8
 
 
-def check_out(path: Path, video: Path) -> None:
+def check_out(path: Path, video: str | Path) -> None:
     """Check the name of the file to draw: a sheet (.png) or an animation (.mp4, .gif).
 
     Raises:
@@ -24,7 +24,7 @@ def check_out(path: Path, video: Path) -> None:
     """
     if path.suffix not in (PICTURE, *ANIMATIONS):
         raise ValueError(f"--out must end in .png, .mp4 or .gif, got {path}.")
-    if path.resolve() == video.resolve():
+    if path.resolve() == Path(video).resolve():
         raise ValueError(f"--out {path} is the video itself: name another file.")
 
 

@@ -9,6 +9,8 @@ import os
 import re
 import stat
 
+from videomae.errors import DataError
+
 PROTOCOLS = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp")
 SEEKABLE = ("http", "https")  # the protocols of which a video can be read like a file
 
@@ -54,10 +56,24 @@ def is_stream(source: str | os.PathLike[str]) -> bool:
     return kind_of(source) is not SourceKind.FILE
 
 
+def is_seekable_url(source: str | os.PathLike[str]) -> bool:
+    """Tell whether a source is a URL that is read like a file."""
+    return protocol_of(source) in SEEKABLE
+
+
 def shown(source: str | os.PathLike[str]) -> str:
     """Return a source as it may be printed and stored: user names, passwords, keys and tokens of a URL are masked."""
     text = os.fspath(source)
     return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text)) if _URL.match(text) else text
+
+
+def refuse_url(source: str | os.PathLike[str]) -> None:
+    """Raise a DataError for a URL, where only files are of use: they are read more than once."""
+    if protocol_of(source):
+        raise DataError(
+            f"{shown(source)} is a URL, which only predict, explain and reconstruct read. Download it first, and name "
+            "the file."
+        )
 
 
 def not_a_file(source: str | os.PathLike[str]) -> str | None:
@@ -71,6 +87,6 @@ def not_a_file(source: str | os.PathLike[str]) -> str | None:
     kind = kind_of(text)
     if kind in (SourceKind.DEVICE, SourceKind.PIPE) and os.path.exists(text):
         return f"{name} is a {kind.value}, which can be read only forwards. Use `videomae predict --window`."
-    if kind is SourceKind.URL and protocol_of(text) not in SEEKABLE:
+    if kind is SourceKind.URL and not is_seekable_url(text):
         return f"{name} is a live stream, which can be read only forwards. Use `videomae predict --window`."
     return None
