@@ -106,3 +106,22 @@ def test_predict_says_what_it_shows(videos, tmp_path, capsys, extra):
     assert Path(good["path"]).name == NAME
     assert videomae(["predict", str(videos), "--model", str(tmp_path / "model"), *extra]) == 1
     assert SHOWN in capsys.readouterr().out
+
+
+def test_evaluate_writes_its_predictions(videos, tmp_path):
+    save_light_model(tmp_path / "model")
+    (videos / os.fsdecode(b"\xe0 table")).rename(videos / "dark")
+    (tmp_path / "videos" / "bright").mkdir()
+    write_video(tmp_path / "videos" / "bright" / "a.mp4", moving_square(16, 32, 32))
+    options = [
+        "--split",
+        "all",
+        "--on-bad",
+        "wrong",
+        "--model",
+        str(tmp_path / "model"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert videomae(["evaluate", str(videos), *options]) == 1
+    assert any(b"caf\xe9.mp4" in file.read_bytes() for file in (tmp_path / "out").rglob("*.csv"))
