@@ -181,7 +181,7 @@ def read_timeline(
         raise ValueError(f"a hop of {hop} s leaves gaps between windows of {window} s: make it at most as long.")
     exit_threshold = check_thresholds(threshold, exit_threshold)
     frames = stream_frames(source, on_error=on_error, fps=fps)
-    counter = _Counter(frames)
+    counter = FrameCounter(frames)
     windows: list[Window] = []
     broken: str | None = None
     clips = slide(counter, window=window, hop=hop, num_frames=classifier.config.num_frames, is_gap=frames.is_gap)
@@ -301,8 +301,17 @@ def check_thresholds(threshold: float, exit_threshold: float | None = None) -> f
     return exit_threshold
 
 
-class _Counter:
-    """Passes frames on until it is stopped, and keeps how many there were, where they end and the gaps between."""
+class FrameCounter:
+    """Passes frames on until it is stopped, and keeps how many there were, where they end and the gaps between.
+
+    Args:
+        frames: to pass on.
+
+    Attributes:
+        frames: how many were passed on.
+        end: second after the last of them.
+        gaps: seconds from and to which there is no picture.
+    """
 
     def __init__(self, frames: FrameStream) -> None:
         self._source = frames
@@ -310,6 +319,7 @@ class _Counter:
         self.gaps: list[tuple[float, float]] = []
 
     def stop(self) -> None:
+        """Pass on no further frame."""
         self._stopped = True
 
     def __iter__(self) -> Iterator[tuple[float, Any]]:

@@ -219,6 +219,17 @@ class VideoMAEImageProcessor:
         """Do what ``preprocess`` does."""
         return self.preprocess(videos, return_tensors=return_tensors, **options)
 
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return which part of a frame the model sees: left, top, right and bottom, as fractions of its sides.
+
+        Below 0 or above 1 is the margin of a frame that is smaller than the crop.
+        """
+        if not self.do_center_crop:
+            return 0.0, 0.0, 1.0, 1.0
+        (rows, columns), (crop_rows, crop_columns) = self._resized_size(height, width), self._crop_height_width
+        top, left = (rows - crop_rows) // 2, (columns - crop_columns) // 2
+        return left / columns, top / rows, (left + crop_columns) / columns, (top + crop_rows) / rows
+
     def preprocess(self, videos: Any, *, return_tensors: str | None = None, **options: Any) -> BatchFeature:
         """Turn one clip or several into the input of a model.
 
