@@ -41,6 +41,7 @@ COMMANDS = {
     "probe": Command("ProbeSettings", "train simple classifiers on features"),
     "reconstruct": Command("ReconstructSettings", "hide most of a clip and look at what a model makes of it"),
     "explain": Command("ExplainSettings", "show where in a clip a classifier finds what it says"),
+    "serve": Command("ServeSettings", "answer requests about videos over HTTP, with a page to look at"),
     "convert": Command("ConvertSettings", "write a checkpoint of one family as another"),
     "export": Command("ExportSettings", "write a model for OpenVINO, ONNX Runtime or torch.export, and verify it"),
 }

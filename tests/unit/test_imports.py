@@ -34,9 +34,10 @@ BELOW = {
     "training": GROUND | {"models", "video", "data"},
     "inference": GROUND | {"models", "video", "data"},
     "export": GROUND | {"models", "video", "data", "inference"},
+    "serving": GROUND | {"models", "video", "inference"},
     "plots": GROUND | {"models", "video", "data", "training", "inference"},
     "pipeline": GROUND | {"models", "video", "data", "training", "inference", "plots"},
-    "commands": GROUND | {"models", "video", "data", "training", "inference", "export", "plots", "pipeline"},
+    "commands": GROUND | {"models", "video", "data", "training", "inference", "export", "plots", "pipeline", "serving"},
     "cli": {"commands", "config", "console", "errors", "processes", "settings"},
     "__main__": {"cli", "processes"},
 }
@@ -95,6 +96,8 @@ def test_files_import_each_other_in_no_circle():
         ("import videomae; videomae.VideoMAEConfig()", {"torch", "av"}),
         ("import videomae; videomae.VideoReader", {"torch"}),
         ("import videomae.commands.predict, videomae.commands.convert, videomae.commands.quickstart", {"torch"}),
+        ("import videomae.commands.serve", {"torch", "starlette", "uvicorn"}),
+        ("import videomae.serving.worker", {"torch", "starlette"}),
         ("from videomae.commands import distill, finetune, pretrain", {"torch", "accelerate"}),
         (
             "from videomae.commands import embed, probe, search, reconstruct, explain, train",
