@@ -22,6 +22,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
+from videomae.video.backends.failures import described, library_errors
 from videomae.video.backends.opening import choose_stream, moving_pictures, open_file
 from videomae.video.limits import ReadLimits
 from videomae.video.reader import VideoReader
@@ -134,9 +135,13 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
         with file.open("rb") as stream:
             facts = replace(facts, digest=hashlib.file_digest(stream, "sha256").hexdigest())
         reader, damage = _open_reader(file)
-        with reader, open_file(str(file), str(file), ReadLimits.from_environment()) as container:
+        with (
+            reader,
+            library_errors(str(file)),
+            open_file(str(file), str(file), ReadLimits.from_environment()) as container,
+        ):
             return _decode(container, reader, replace(facts, damage=damage), thumbnail=thumbnail)
-    except (VideoError, OSError, av.FFmpegError) as error:
+    except (VideoError, OSError) as error:
         return replace(facts, problem=_problem(file, facts.size), reason=str(error))
 
 
@@ -161,8 +166,8 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
             discarded += packet.is_discard
             for frame in packet.decode():
                 content.add(frame)
-    except (av.FFmpegError, VideoError) as error:
-        found = error.strerror if isinstance(error, av.FFmpegError) else str(error).removesuffix(".")
+    except Exception as error:  # whatever the library raises, as in `library_errors`
+        found = described(error).removesuffix(".")
         damage = damage or f"{facts.file} is damaged at frame {content.num_frames} ({found})."
     if not content.num_frames:
         raise VideoError(f"{facts.file} must hold at least one frame, but none decodes. Copy or download it again.")
@@ -322,7 +327,10 @@ def _problem(file: Path, size: int) -> str:
     if size == 0:
         return "empty"
     try:
-        with open_file(str(file), str(file), ReadLimits.from_environment()) as container:
+        with (
+            library_errors(str(file)),
+            open_file(str(file), str(file), ReadLimits.from_environment()) as container,
+        ):
             return "unreadable" if moving_pictures(container) else "no-video"
     except VideoError:
         return "unreadable"
