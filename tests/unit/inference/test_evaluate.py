@@ -126,8 +126,9 @@ def test_published_protocols_see_the_stored_pixels_and_the_centre_square_ones(
     """Two files of the same stored frames, of which one says that its pixels are twice as wide as high."""
     folder = tmp_path / CLASSES[0]
     folder.mkdir()
+    frames, lossless = moving_square(24), {"qp": "0"}  # lossy encoding may differ from file to file
     for name, aspect in {"plain": None, "wide": Fraction(2)}.items():
-        store_video(folder / f"{name}.mp4", moving_square(24), pixel_aspect=aspect)
+        store_video(folder / f"{name}.mp4", frames, pixel_aspect=aspect, options=lossless)
     videos = evaluate(classifier, read_manifest(tmp_path), protocol=protocol, allow_missing_classes=True).videos
     plain, wide = (video.scores for video in videos)
     assert np.array_equal(plain, wide) != are_square
