@@ -1,7 +1,7 @@
 """Whether learning paid: the model beside simple means, and on its training videos beside new ones."""
 
 import dataclasses
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest
@@ -10,6 +10,9 @@ from videomae.inference.metrics import Evaluation
 from videomae.pipeline.budget import VIEWS
 from videomae.pipeline.settings import TrainSettings
 from videomae.training.settings import LoaderSettings
+
+if TYPE_CHECKING:
+    from videomae.inference.classifier import VideoClassifier
 
 TRAINING_VIDEOS = 200  # that the model is measured on, at most
 
@@ -47,29 +50,27 @@ class Comparison:
         return "The model does on new videos about what it does on those that it learnt from."
 
 
-def compare(settings: TrainSettings, model: Path, manifest: Manifest) -> Comparison:
+def compare(settings: TrainSettings, classifier: "VideoClassifier", manifest: Manifest) -> Comparison:
     """Measure the model on some of its training videos, and simple means on the test videos.
 
     Args:
         settings: what was asked for.
-        model: directory of the model.
+        classifier: the trained model.
         manifest: the videos with their splits.
     """
     train = manifest.split("train")
     some = dataclasses.replace(train, samples=tuple(spread(train.samples, TRAINING_VIDEOS)))
     return Comparison(
-        training_top1=measure_model(settings, model, some).top1,
+        training_top1=measure_model(settings, classifier, some).top1,
         baselines=measure_baselines(train, manifest.split("test")),
     )
 
 
-def measure_model(settings: TrainSettings, model: Path, videos: Manifest) -> Evaluation:
+def measure_model(settings: TrainSettings, classifier: "VideoClassifier", videos: Manifest) -> Evaluation:
     """Measure a model on some views of each video; what cannot be read is wrong."""
-    from videomae.inference.classifier import VideoClassifier
     from videomae.inference.evaluate import evaluate
     from videomae.inference.protocols import Protocol
 
-    classifier = VideoClassifier.from_pretrained(model, device="cpu" if settings.device == "cpu" else None)
     return evaluate(
         classifier,
         videos,

@@ -11,7 +11,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videomae.console import output
 from videomae.console import say as say_lines
@@ -42,6 +42,9 @@ from videomae.processes import working_in
 from videomae.training.distillation import distill
 from videomae.training.finetuning import finetune
 from videomae.training.pretraining import pretrain
+
+if TYPE_CHECKING:
+    from videomae.inference.classifier import VideoClassifier
 
 MANIFEST_NAME = "manifest.csv"
 Timed = Callable[[str, Callable[[], Any]], Any]  # runs the work of a stage by that name
@@ -133,8 +136,8 @@ def _train(settings: TrainSettings, budget: float, say: Callable[[str], object])
         return TrainResult(None, None, None, None, plan, watch.seconds)
     model, test = s.out / "model", manifest.split("test")
     shutil.copytree(trained, model, dirs_exist_ok=True, copy_function=_copy_whole)
-    evaluation = timed("evaluate", lambda: _evaluate(s, model, test))
-    comparison = timed("compare", lambda: compare(s, model, manifest))
+    classifier, evaluation = timed("evaluate", lambda: _evaluate(s, model, test))
+    comparison = timed("compare", lambda: compare(s, classifier, manifest))
     write_json(s.out / "result.json", evaluation.to_dict() | {"comparison": dataclasses.asdict(comparison)})
     page = timed("report", lambda: report_run(s, plan, report, test, evaluation, comparison, watch.seconds))
     return TrainResult(model, page, evaluation, comparison, plan, watch.seconds)
@@ -169,14 +172,16 @@ def show_end(result: TrainResult) -> int:
     return 0
 
 
-def _evaluate(settings: TrainSettings, model: Path, test: Manifest) -> Evaluation:
-    """Measure the model, and write the figures."""
+def _evaluate(settings: TrainSettings, model: Path, test: Manifest) -> "tuple[VideoClassifier, Evaluation]":
+    """Open the model, measure it, and write the figures."""
+    from videomae.inference.classifier import VideoClassifier
     from videomae.plots.evaluation import write_evaluation
 
-    evaluation = measure_model(settings, model, test)
+    classifier = VideoClassifier.from_pretrained(model, device="cpu" if settings.device == "cpu" else None)
+    evaluation = measure_model(settings, classifier, test)
     evaluation.about.update(model=str(model), data=str(settings.out / MANIFEST_NAME), split="test")
     write_evaluation(evaluation, settings.out / "evaluation")
-    return evaluation
+    return classifier, evaluation
 
 
 def _copy_whole(source: str, target: str) -> None:

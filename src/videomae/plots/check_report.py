@@ -10,6 +10,7 @@ import numpy as np
 from videomae.data.audit.check import SHEET_VIDEOS, CheckReport, by_class, most_frequent, spread
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.files import atomic_write, write_json
+from videomae.plots.pages import page_environment
 from videomae.plots.style import GROUND, data_uri
 
 SHEET_COLUMNS = 6
@@ -56,13 +57,9 @@ def _write_sheets(report: CheckReport, folder: Path) -> dict[str, str]:
 
 
 def _page(report: CheckReport, sheets: Mapping[str, str]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     pictures = {sample.path: report.facts[sample.file].thumbnail for sample in report.manifest}
     facts = report.readable
-    environment = Environment(
-        loader=PackageLoader("videomae.plots"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_environment()
     environment.filters["picture"] = lambda path: data_uri(pictures[path], "jpeg") if pictures.get(path) else ""
     return environment.get_template("check.html").render(
         report=report,

@@ -15,6 +15,7 @@ from videomae.inference.reconstruct import Reconstruction
 from videomae.plots.contact_sheet import frame_strip
 from videomae.plots.curves import draw_curves
 from videomae.plots.evaluation import plot_confusion
+from videomae.plots.pages import page_environment
 from videomae.plots.reconstruction import draw
 from videomae.plots.style import figure_uri, image_uri
 from videomae.video.reader import VideoReader
@@ -60,11 +61,7 @@ def write_report(
     Returns:
         The file.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("videomae.plots"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_environment()
     environment.filters["percent"] = lambda fraction: "-" if fraction is None else f"{100 * fraction:.1f} %"
     page = environment.get_template("train.html").render(
         name=name,

@@ -244,16 +244,13 @@ class Distillation(Experiment):
         return batch["pixel_values"] * (scale / 255) - shift
 
     def choose_visible(self, pixels: "Tensor", seed: int) -> "Tensor":
-        """Return the tubelets that move most, (B, V)."""
+        """Return the tubelets that move most, (B, V), of grey pixels (B, T, 1, H, W)."""
         import torch
 
         from videomae.models.masking import moving_tubelets
-        from videomae.models.teacher import to_grey
 
         generator = torch.Generator().manual_seed(seed)
-        return moving_tubelets(
-            to_grey(pixels), self.config.tubelet_shape, num_visible=self.visible, generator=generator
-        )
+        return moving_tubelets(pixels, self.config.tubelet_shape, num_visible=self.visible, generator=generator)
 
     def example_loss(self, model: "nn.Module") -> "Tensor":
         """Return the loss of one clip on the meta device: of the model alone, with all tubelets."""
