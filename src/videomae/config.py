@@ -74,7 +74,7 @@ Size = int | tuple[int, int]
 class VideoMAEConfig:
     """Sizes and choices of a VideoMAE model; names and defaults are those of Hugging Face's ``VideoMAEConfig``.
 
-    Args:
+    Attributes:
         image_size: height and width of a frame in pixels; one number for square frames.
         patch_size: height and width of a tubelet in pixels; one number for square ones.
         num_channels: colour channels of a frame.
