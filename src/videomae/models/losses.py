@@ -35,7 +35,10 @@ def pixel_targets(pixel_values: Tensor, indices: Tensor, config: VideoMAEConfig)
     tubelets = cut_tubelets(pixel_values, config.tubelet_shape, indices).float()  # (B, K, C, t, p, q)
     statistics = config.pixel_statistics
     if statistics is not None:
-        mean, std = (tubelets.new_tensor(values).view(-1, 1, 1, 1) for values in statistics)  # (C, 1, 1, 1)
+        # Filled where they are: a copy from the host would be waited for.
+        mean, std = (
+            torch.stack([tubelets.new_full((1, 1, 1), value) for value in values]) for values in statistics
+        )  # (C, 1, 1, 1)
     if config.norm_pix_loss:
         pixels = (3, 4, 5)
         tubelets -= tubelets.mean(pixels, keepdim=True)  # in place: the tubelets are a copy

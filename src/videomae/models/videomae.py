@@ -107,6 +107,7 @@ class VideoMAEForPreTraining(PretrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        output_logits: bool = True,
     ) -> VideoMAEForPreTrainingOutput | tuple[Any, ...]:
         """Reconstruct the hidden tubelets of clips and measure the error.
 
@@ -120,6 +121,8 @@ class VideoMAEForPreTraining(PretrainedModel):
             output_attentions: whether to return the encoder's attention weights.
             output_hidden_states: whether to return the encoder's hidden states.
             return_dict: whether to return a ``VideoMAEForPreTrainingOutput``; a tuple of its fields otherwise.
+            output_logits: False returns no predictions, (0, M or K, P): a training loop that wants the loss alone need
+                not copy them.
 
         Returns:
             The loss (scalar, float32), the predictions (B, M or K, P), and what was asked for.
@@ -140,6 +143,7 @@ class VideoMAEForPreTraining(PretrainedModel):
         tokens = self.encoder_to_decoder(encoded.last_hidden_state)  # (B, V, D)
         logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
         loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), loss_mask)
+        logits = logits if output_logits else logits.detach()[:0]
         output = VideoMAEForPreTrainingOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )

@@ -136,7 +136,8 @@ class Pretraining(Experiment):
 
         mean, std = self.statistics
         pixels = normalize(batch["pixel_values"], mean=mean, std=std)
-        return model(pixels, **(self.hidden | split_masks(batch["mask"])), return_dict=False)[0]
+        masks = self.hidden | split_masks(batch["mask"])
+        return model(pixels, **masks, output_logits=False, return_dict=False)[0]
 
     def example_loss(self, model: "nn.Module") -> "Tensor":
         """Return the loss of one clip on the meta device."""

@@ -155,7 +155,11 @@ def normalize(
             f"out must be float32 of shape {tuple(pixel_values.shape)}, got {out.dtype} of shape {tuple(out.shape)}. "
             "Leave it out for a batch of another size."
         )
-    shift, scale = (torch.tensor(values, device=pixel_values.device).view(-1, 1, 1) * 255 for values in (mean, std))
+    # Filled where they are: a copy from the host would be waited for.
+    shift, scale = (
+        torch.stack([pixel_values.new_full((1, 1), value, dtype=torch.float32) for value in values]) * 255
+        for values in (mean, std)
+    )
     result = torch.empty_like(pixel_values, dtype=torch.float32) if out is None else out
     # On a CPU, a picture that stays in the cache for all three steps takes half the time; a GPU takes all at once.
     is_on_cpu = pixel_values.device.type == "cpu"
