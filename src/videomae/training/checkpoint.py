@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from videomae.errors import CheckpointError
 from videomae.files import write_json
 from videomae.hub import read_json
 from videomae.processes import environment
+from videomae.training.devices import on_main_process
 from videomae.training.optim import Ema
 from videomae.training.state_tensors import (
     Tensors,
@@ -99,8 +101,8 @@ class Checkpoints:
         self.describe = describe
 
     def steps(self) -> list[int]:
-        """Return the steps that there are checkpoints of, in order."""
-        return list_steps(self.folder)
+        """Return the steps that there are checkpoints of, in order; every process calls this."""
+        return on_main_process(partial(list_steps, self.folder))
 
     def save(self, state: RunState) -> None:
         """Write a checkpoint, then remove those that are no longer wanted; every process calls this.
@@ -129,7 +131,7 @@ class Checkpoints:
                 self._remove_old(state)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
             shutil.rmtree(aside, ignore_errors=True)
-            there = self.steps()
+            there = list_steps(self.folder)
             raise CheckpointError(
                 f"cannot write the checkpoint of step {state.step} to {self.folder}: {error}. "
                 + (f"That of step {there[-1]} is intact. " if there else "There is none before it. ")
@@ -200,7 +202,7 @@ class Checkpoints:
     def _numbers(self) -> dict[str, Any]:
         """Return what is no tensor, beside the state of the run."""
         ema, scaler = self.ema, self.accelerator.scaler
-        return ({} if ema is None else {"ema_updates": ema.updates}) | (
+        return ({} if ema is None else {"ema_updates": int(ema.updates)}) | (
             {} if scaler is None or self._is_deepspeed else {"loss_scaler": scaler.state_dict()}
         )
 
@@ -208,7 +210,7 @@ class Checkpoints:
         return self.folder / f"step-{step:08}"
 
     def _remove_old(self, state: RunState) -> None:
-        for step in self.steps()[: -self.keep_last]:
+        for step in list_steps(self.folder)[: -self.keep_last]:
             if step != state.best_step:
                 shutil.rmtree(self._path(step))
 

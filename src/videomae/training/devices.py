@@ -1,16 +1,20 @@
 """The devices and processes that a run has, as Accelerate's `Accelerator`."""
 
+import importlib.util
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from videomae.errors import MissingPackageError
+from videomae.errors import MissingPackageError, VideoMAEError
 from videomae.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _SHARDED_BLOCK = "Block"  # FSDP gathers the weights of one such module at a time
+
+T = TypeVar("T")
 
 
 def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
@@ -24,7 +28,8 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
         ValueError: if a strategy or a tracker is asked for that is not available.
         MissingPackageError: if DeepSpeed is asked for and not installed.
     """
-    from accelerate import Accelerator, DistributedType
+    import torch
+    from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
     from accelerate.state import AcceleratorState, GradientState, PartialState
     from accelerate.tracking import get_available_trackers
 
@@ -44,8 +49,9 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
         mixed_precision="no" if precision == "float32" else precision,
         log_with=list(run.trackers) or None,
         project_dir=str(folder / "logs"),
-        fsdp_plugin=_fsdp_plugin() if run.strategy == "fsdp" else None,
+        fsdp_plugin=_fsdp_plugin(half=precision == "bf16") if run.strategy == "fsdp" else None,
         deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # gradients exist once
         step_scheduler_with_optimizer=False,
     )
     if run.strategy == "fsdp" and accelerator.distributed_type is DistributedType.MULTI_CPU:
@@ -54,7 +60,17 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
         accelerator.state.fsdp_plugin = _fsdp_plugin()
     if run.strategy == "fsdp" and accelerator.distributed_type is not DistributedType.FSDP:
         raise ValueError("run.strategy = 'fsdp' needs several processes: start it with `torchrun --nproc-per-node N`.")
+    if accelerator.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where float32 is left
     return accelerator
+
+
+def compiles(run: RunSettings, accelerator: "Accelerator") -> bool:
+    """Tell whether the model is compiled: as the run asks for, or where that is known to help."""
+    if run.compile is not None:
+        return run.compile
+    sharded = accelerator.distributed_type in ("FSDP", "DEEPSPEED")
+    return accelerator.device.type == "cuda" and not sharded and importlib.util.find_spec("triton") is not None
 
 
 def resolve_precision(run: RunSettings) -> str:
@@ -67,7 +83,31 @@ def resolve_precision(run: RunSettings) -> str:
     return "bf16" if bf16 else "float32"
 
 
-def _fsdp_plugin() -> Any:
+def on_main_process(find: Callable[[], T]) -> T:
+    """Return what the main process finds, or raise what it raises, on every process; all of them call this.
+
+    Over a network file system each of them may see another state of a folder: what one finds, all do.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    if state.num_processes == 1:
+        return find()
+    found: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            found[0] = find()
+        except (VideoMAEError, ValueError, OSError) as error:
+            found[1] = error
+    value, obstacle = broadcast_object_list(found)
+    if obstacle is not None:
+        raise obstacle
+    return value
+
+
+def _fsdp_plugin(*, half: bool = False) -> Any:
+    import torch
     from accelerate import FullyShardedDataParallelPlugin
     from torch.distributed.fsdp import MixedPrecisionPolicy
 
@@ -77,8 +117,14 @@ def _fsdp_plugin() -> Any:
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=[_SHARDED_BLOCK],
-        # Inputs are pixels, from which the targets are made: they stay float32, and autocast does the rest.
-        mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False),
+        # Gathered in bf16 the weights are half of the bytes; gradients are added up in float32. (On processors autocast
+        # leaves LayerNorm alone, which takes no such weights.) Inputs are pixels, from which the targets are made: they
+        # stay float32, and autocast does the rest.
+        mixed_precision_policy=MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if half else None,
+            reduce_dtype=torch.float32,
+            cast_forward_inputs=False,
+        ),
     )
 
 

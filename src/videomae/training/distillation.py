@@ -114,7 +114,8 @@ class DistillSettings(TrainingSettings):
         default_factory=lambda: OptimSettings(name="muon", scale_lr=False, betas=(0.9, 0.98))
     )
     run: RunSettings = dataclasses.field(
-        default_factory=lambda: RunSettings(batch_size=16, validate_every=10, final="last")
+        # Its steps are short, and of several kinds: compiling takes longer than it saves.
+        default_factory=lambda: RunSettings(batch_size=16, validate_every=10, final="last", compile=False)
     )
 
 

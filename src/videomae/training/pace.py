@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from videomae.errors import CheckpointError
 from videomae.files import atomic_write
 from videomae.training.checkpoint import RunState
+from videomae.training.devices import on_main_process
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,8 +61,7 @@ class Pace:
         self._file = folder / PACE_NAME
         self._decisions = [Decision(0, 0.0, 1.0, 0.0)]
         if budget is not None:
-            self._decisions += self._read() if done.step else []
-            accelerator.wait_for_everyone()
+            self._decisions += on_main_process(self._read) if done.step else []
             if accelerator.is_main_process:
                 self._write(self._decisions[1:])
         self._began = self._measured_from = time.perf_counter()

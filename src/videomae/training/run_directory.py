@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,18 +62,25 @@ class TrainingResult:
     interrupted: bool
 
 
-def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerator: "Accelerator") -> None:
+def open_run_directory(out: Path, settings: Settings, train: Manifest) -> None:
     """Make the run directory and store the settings in it, or check that they are those it was begun with.
+
+    The main process does so, and every process calls this.
 
     Args:
         out: the run directory.
         settings: of the run.
         train: the videos to train on; a run goes on with the same ones only, as order and classes hang on them.
-        accelerator: knows the main process, which writes.
 
     Raises:
         CheckpointError: if it cannot be written, or holds checkpoints of a run with other settings or videos.
     """
+    from videomae.training.devices import on_main_process
+
+    on_main_process(partial(_open, out, settings, train))
+
+
+def _open(out: Path, settings: Any, train: Manifest) -> None:
     from videomae.training.checkpoint import list_steps
 
     stored, trained_on = out / SETTINGS_NAME, out / VIDEOS_NAME
@@ -98,17 +106,13 @@ def open_run_directory(out: Path, settings: Settings, train: Manifest, accelerat
                 f"{out} holds a run of {steps[-1]} steps with other settings: {'; '.join(lines)}. Name another --out, "
                 f"or go on with its own: videomae {old_settings.TASK} --recipe {stored}."
             )
-    if accelerator.is_main_process:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with atomic_write(stored) as temporary:
-                temporary.write_text(to_toml(with_absolute_paths(settings)), encoding="utf-8")
-            write_json(trained_on, videos)
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write to {out} ({error}): correct the rights, or name another --out."
-            ) from error
-    accelerator.wait_for_everyone()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(stored) as temporary:
+            temporary.write_text(to_toml(with_absolute_paths(settings)), encoding="utf-8")
+        write_json(trained_on, videos)
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {out} ({error}): correct the rights, or name another --out.") from error
 
 
 def _same_place(old: Any, new: Any, old_out: Path, new_out: Path) -> bool:

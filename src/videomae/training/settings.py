@@ -211,8 +211,8 @@ class RunSettings:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
 
-    compile: bool = False
-    """Compile the model with torch.compile."""
+    compile: bool | None = None
+    """Compile the model with torch.compile; None does so on a CUDA GPU with Triton, unless weights are sharded."""
 
     seed: int = 0
     """Of weights, data order, augmentation, masks and dropout."""
