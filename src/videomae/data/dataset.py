@@ -236,6 +236,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: of the run.
         rank: of this process, from 0.
         world_size: number of processes.
+        endless: go on with the next epoch at the end of one, so that no worker of a loader ever idles.
     """
 
     def __init__(
@@ -248,10 +249,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        endless: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must lie between 0 and world_size - 1 = {world_size - 1}, got {rank}.")
+        if endless and not drop_last:
+            raise ValueError("endless batches need drop_last: one batch would hold videos of two epochs.")
         self.shuffle, self.seed, self.rank, self.world_size = shuffle, seed, rank, world_size
+        self.endless = endless
         self.per_step = batch_size * world_size
         self.num_samples = num_samples - num_samples % self.per_step if drop_last else num_samples
         self._all_samples = num_samples
@@ -263,20 +268,26 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
-        """Choose the epoch, and how many of its batches were seen before an interruption."""
+        """Choose the epoch to begin with, and how many of its batches were seen before an interruption."""
         self.epoch, self.start_batch = epoch, start_batch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self._all_samples)
-        if self.shuffle:
-            order = _generator(self.seed, self.epoch).permutation(order)
-        return iter([(self.epoch, int(order[position])) for position in self._positions()])
+        epoch, start_batch = self.epoch, self.start_batch
+        while True:
+            order = np.arange(self._all_samples)
+            if self.shuffle:
+                order = _generator(self.seed, epoch).permutation(order)
+            yield from ((epoch, int(order[position])) for position in self._positions(start_batch))
+            if not self.endless:
+                return
+            epoch, start_batch = epoch + 1, 0
 
     def __len__(self) -> int:
-        return len(self._positions())
+        """Return the number of keys; of an endless sampler, of its first epoch."""
+        return len(self._positions(self.start_batch))
 
-    def _positions(self) -> range:
-        return range(self.start_batch * self.per_step + self.rank, self.num_samples, self.world_size)
+    def _positions(self, start_batch: int) -> range:
+        return range(start_batch * self.per_step + self.rank, self.num_samples, self.world_size)
 
 
 def build_loader(
@@ -287,13 +298,14 @@ def build_loader(
     rank: int = 0,
     world_size: int = 1,
     drop_last: bool | None = None,
+    endless: bool = False,
     pin_memory: bool = False,
     prefetch_factor: int = 2,
     start_method: str | None = None,
 ) -> "VideoLoader":
     """Return a loader of batches as `collate` makes them; shuffled for a training data set.
 
-    Call ``loader.sampler.set_epoch(epoch, start_batch=...)`` before each epoch.
+    Call ``loader.sampler.set_epoch(epoch, start_batch=...)`` before each epoch; before the first of endless ones.
 
     Args:
         dataset: what to load; its seed also orders the epochs.
@@ -302,6 +314,7 @@ def build_loader(
         rank: of this process, from 0.
         world_size: number of processes that share the data.
         drop_last: leave out what does not fill a step; by default in training only.
+        endless: go on with the next epoch at the end of one, whose first batches are decoded while the last are used.
         pin_memory: for faster copies to a GPU.
         prefetch_factor: batches that each worker holds ready.
         start_method: "fork", "spawn" or "forkserver"; None is the system's own.
@@ -315,6 +328,7 @@ def build_loader(
         seed=dataset.seed,
         rank=rank,
         world_size=world_size,
+        endless=endless,
     )
     loader = VideoLoader(
         dataset,
@@ -392,8 +406,9 @@ class DataTimeMeter:
         self.reset()
 
     def reset(self) -> None:
-        """Start counting anew, as after each line of the log."""
+        """Start counting anew, as after each line of the log, or after a pause."""
         self.waiting = self.total = 0.0
+        self._given = time.perf_counter()
 
     def track(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, timing the wait for each and the loop's own work on it, in seconds."""
@@ -407,9 +422,9 @@ class DataTimeMeter:
             waited = time.perf_counter() - asked
             self.waiting += waited
             self.total += waited
-            given = time.perf_counter()
+            self._given = time.perf_counter()
             yield batch
-            self.total += time.perf_counter() - given
+            self.total += time.perf_counter() - self._given
 
     @property
     def wait_fraction(self) -> float:

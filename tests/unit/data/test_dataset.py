@@ -1,5 +1,6 @@
 """What a sample is depends on (seed, epoch, index) alone, and a bad file never goes unnoticed."""
 
+import itertools
 import multiprocessing
 import os
 import subprocess
@@ -309,3 +310,17 @@ print(sum(len(batch["index"]) for batch in kept))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.returncode) == ("4\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(("epoch", "start_batch"), [(0, 0), (1, 2)])
+def test_endless_batches_are_those_of_epoch_after_epoch(epoch, start_batch):
+    options = {"shuffle": True, "batch_size": 2, "drop_last": True, "rank": 1, "world_size": 2}
+    endless, one = EpochSampler(13, **options, endless=True), EpochSampler(13, **options)
+    endless.set_epoch(epoch, start_batch=start_batch)
+    expected = []
+    for number in range(epoch, epoch + 3):
+        one.set_epoch(number, start_batch=start_batch if number == epoch else 0)
+        expected += list(one)
+    assert list(itertools.islice(endless, len(expected))) == expected
+    with pytest.raises(ValueError, match="endless batches need drop_last"):
+        EpochSampler(13, shuffle=True, batch_size=2, drop_last=False, endless=True)
