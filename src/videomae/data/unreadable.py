@@ -1,7 +1,7 @@
 """The videos that cannot be read: collected while a run meets them, and listed in ``unreadable.csv``."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from videomae.console import say
@@ -33,7 +33,7 @@ def write_unreadable(file: Path, reports: Reports, *, keep_empty: bool = False) 
 class UnreadableVideos:
     """The videos that a training process could not read: said and listed as soon as they are met.
 
-    What an earlier part of the run has listed stays there.
+    What an earlier part of the run has listed stays there. Several processes count together what they `share`.
 
     Args:
         folder: the run directory.
@@ -50,6 +50,7 @@ class UnreadableVideos:
         self.num_videos = len({sample.path for sample in samples})
         self.max_fraction = max_fraction
         self.reasons: dict[str, str] = {}
+        self._untold: dict[str, str] = {}
         self._noted: set[str] = set()
         self._listed: dict[str, str] = {}
         if self.file.exists():
@@ -67,7 +68,29 @@ class UnreadableVideos:
         """
         reports = list(reports)
         self.note(reports, "replaced by others")
-        self.reasons.update(reports)
+        self._untold |= {path: reason for path, reason in reports if path not in self.reasons}
+        self.reasons |= self._untold
+        self._check()
+
+    @property
+    def untold(self) -> int:
+        """How many of them the other processes do not know of."""
+        return len(self._untold)
+
+    def share(self, gather: Callable[[list], list]) -> None:
+        """Count the videos that other processes could not read, too; every process calls this.
+
+        Args:
+            gather: from the list of this process to those of all, one after the other.
+
+        Raises:
+            DataError: if more than the allowed fraction of all videos is unreadable.
+        """
+        self.reasons |= dict(gather(list(self._untold.items())))
+        self._untold.clear()
+        self._check()
+
+    def _check(self) -> None:
         if len(self.reasons) > self.max_fraction * self.num_videos:
             path, reason = next(reversed(self.reasons.items()))
             raise DataError(

@@ -190,11 +190,12 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
     import torch
 
     from videomae.data.dataset import DataTimeMeter
+    from videomae.training.devices import compiles
     from videomae.training.loop import Job, fit
     from videomae.training.optim import parameter_groups
 
     e, s = experiment, experiment.settings
-    open_run_directory(s.out, s, e.train, accelerator)
+    open_run_directory(s.out, s, e.train)
     unreadable = UnreadableVideos(
         s.out,
         e.samples,
@@ -216,7 +217,8 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
         return e.loss(model, batch, seed)
 
     if accelerator.is_main_process:
-        say([*e.describe(model, run), schedule.describe()])
+        compiled = ["the model is compiled: the first steps take longer"] if compiles(s.run, accelerator) else []
+        say([*e.describe(model, run), schedule.describe(), *compiled])
     groups = parameter_groups(
         model,
         depth=e.config.num_hidden_layers,
@@ -227,7 +229,7 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
     )
     job = Job(
         model, loss, loader, groups, DataTimeMeter(), e.validation(run), e.score, e.title, e.before_step,
-        describe=partial(describe_model, config=model.config, processor=e.processor),
+        describe=partial(describe_model, config=model.config, processor=e.processor), reports=unreadable,
     )  # fmt: skip
     outcome = fit(accelerator, job, schedule, folder=s.out, run=e.run_settings(), optim=s.optim)
     if outcome.weights:
@@ -238,7 +240,7 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
 def build_training_loader(
     experiment: Experiment, run: Run, *, seed: int, first: int | None = None
 ) -> "DataLoader[Any]":
-    """Return the loader of training clips of an experiment's (first) videos, in an order and with draws of ``seed``."""
+    """Return the endless loader of clips of an experiment's (first) videos, in an order and with draws of ``seed``."""
     from videomae.data.dataset import VideoDataset, build_loader
 
     e, s, accelerator = experiment, experiment.settings, run.accelerator
@@ -258,6 +260,7 @@ def build_training_loader(
             cache=e.cache(),
         ),
         batch_size=run.schedule.per_device_batch,
+        endless=True,
         num_workers=s.loader.workers(accelerator.num_processes),
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,

@@ -3,6 +3,10 @@
 A task gives it a model, a loss, and batches (`Job`); it gives back trained weights. All randomness of a step is a
 function of (seed, step, micro-batch, process), so that a run which was killed ends with the same bits as one that was
 not.
+
+The host never waits for a GPU within a step: what the processes tell each other travels in one all-reduce, a step
+whose figures are not finite is skipped on the device, and the host reads the figures of a step when the next one is
+under way.
 """
 
 import dataclasses
@@ -11,6 +15,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -23,6 +28,7 @@ from torch import Tensor, nn
 from videomae.errors import CheckpointError, VideoMAEError
 from videomae.options import parse_duration
 from videomae.training.checkpoint import Checkpoints, RunState
+from videomae.training.devices import compiles
 from videomae.training.metrics_log import MetricsLog, memory_used
 from videomae.training.optim import Ema, build_optimizer
 from videomae.training.pace import Pace
@@ -38,7 +44,7 @@ EXIT_PREEMPTED = 128 + signal.SIGTERM
 
 
 class Loader(Protocol):
-    """Batches of one process; its ``sampler`` has ``set_epoch(epoch, start_batch=)``, as `EpochSampler` has."""
+    """Endless batches of one process; its ``sampler`` has ``set_epoch(epoch, start_batch=)``, as `EpochSampler` has."""
 
     sampler: Any
 
@@ -59,6 +65,17 @@ class Meter(Protocol):
         """Start counting anew."""
 
 
+class Reports(Protocol):
+    """What a process meets on its way and the others should know of, as `UnreadableVideos` does."""
+
+    @property
+    def untold(self) -> int:
+        """How many things the others do not know of."""
+
+    def share(self, gather: Callable[[list], list]) -> None:
+        """Tell the others, and hear of theirs; every process calls this."""
+
+
 @dataclasses.dataclass
 class Job:
     """What a task gives the loop.
@@ -75,6 +92,7 @@ class Job:
         title: what the progress bar is called.
         before_step: is called before each step with the step of the schedule that it stands for, from 0; see `Pace`.
         describe: writes what the model is into the folder of each checkpoint, beside its weights.
+        reports: are shared between the processes wherever a line of the log is due and there is something to tell.
     """
 
     model: nn.Module
@@ -87,6 +105,7 @@ class Job:
     title: str = "training"
     before_step: Callable[[float], None] | None = None
     describe: Callable[[Path], None] | None = None
+    reports: Reports | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +185,11 @@ class _Trainer:
         budget = None if run.budget is None else parse_duration(run.budget, name="run.budget")
         self.pace = Pace(folder, accelerator, steps=schedule.steps, budget=budget, done=self.state)
         self.sums = _Sums()
+        # Where the host computes itself there is nothing to run ahead of.
+        self.lag = 0 if accelerator.device.type == "cpu" else 1
+        self.unread: deque[_Step] = deque()
+        self.untold = False
+        self.steps_in_backward = accelerator.distributed_type == "DEEPSPEED"
 
     def run_all(self) -> Outcome:
         """Run to the end, or until SIGTERM."""
@@ -182,8 +206,7 @@ class _Trainer:
             title=self.job.title,
         )
         with log, _Termination() as self.termination:
-            while not self._finished() and not self.termination.everywhere:
-                self._run_epoch(log)
+            self._run(log)
         outcome = Outcome(
             steps=state.step,
             bad_steps=state.bad_steps,
@@ -207,7 +230,7 @@ class _Trainer:
         nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             model, [name for name, _ in model.named_buffers()]
         )
-        if self.run.compile:
+        if compiles(self.run, self.accelerator):
             model.compile()
         self.accelerator.gradient_accumulation_steps = self.schedule.accumulation
         if self.accelerator.distributed_type == "DEEPSPEED":
@@ -221,9 +244,10 @@ class _Trainer:
     def _make_ema(self) -> Ema | None:
         if self.optim.ema is None:
             return None
-        if self.accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+        if self.accelerator.distributed_type == "DEEPSPEED":
             raise ValueError(
-                "optim.ema is not available for sharded weights: leave it out, or use run.strategy = 'auto'."
+                "optim.ema is not available with DeepSpeed, which keeps its weights to itself: leave it out, or use "
+                "run.strategy = 'fsdp' or 'auto'."
             )
         return Ema(self.job.model, self.optim.ema)
 
@@ -247,90 +271,132 @@ class _Trainer:
     def _is_through(self) -> bool:
         return self.pace.place(self.state.step) >= self.schedule.steps
 
-    def _run_epoch(self, log: MetricsLog) -> None:
-        """Run what is left of the epoch that the state is in, or until SIGTERM."""
+    def _run(self, log: MetricsLog) -> None:
+        """Run what is left, or until SIGTERM; the loader goes on from one epoch to the next."""
         state, schedule = self.state, self.schedule
         epoch, done = divmod(state.step, schedule.steps_per_epoch)
         self.job.loader.sampler.set_epoch(epoch, start_batch=done * schedule.accumulation)
         batches = self.job.meter.track(self.job.loader)
-        for _ in range(schedule.steps_per_epoch - done):
-            self._step(batches, log)
+        while not self._finished() and not self.termination.everywhere:
+            self._step(batches)
             self.pace.after_step(state.step)
             log.advance(round(self.pace.place(state.step)))
             last = self._is_through()
-            if state.step % self.run.log_every == 0 or last:
-                log.write(state.step, self._figures())
+            logs = state.step % self.run.log_every == 0 or last
             validates = self.job.validate is not None and (self._validation_is_due() or last)
+            saves = validates or last or state.step % self.run.save_every == 0
+            self._read(log, keep=0 if logs or saves else self.lag)
+            if logs:
+                log.write(state.step, self._figures())
+                self._share_reports()
             if validates:
                 self._validate(log)
-            if validates or last or state.step % self.run.save_every == 0 or self.termination.everywhere:
+            if saves or self.termination.everywhere:
+                self._read(log, keep=0)
                 state.seconds = self.pace.seconds
                 self.checkpoints.save(state)
                 self.pace.skip_pause()
-            if self._finished() or self.termination.everywhere:
-                return
 
-    def _step(self, batches: Iterator[Batch], log: MetricsLog) -> None:
+    def _step(self, batches: Iterator[Batch]) -> None:
         """Make one optimiser step, or skip it where the loss or the gradient is not finite.
 
         DeepSpeed steps in the backward pass, before the gradient's norm is known: there it is only a loss that is not
         finite, for which there is no backward pass, that is skipped.
         """
-        state, accelerator = self.state, self.accelerator
-        place = self.pace.place(state.step)
+        place = self.pace.place(self.state.step)
         if self.job.before_step is not None:
             self.job.before_step(place)
         rate = self.schedule.learning_rate(place)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        loss, clips = self._accumulate(batches)
-        norm = self._clip() if math.isfinite(loss) else math.nan
-        good = math.isfinite(loss) and (norm is None or math.isfinite(norm))
-        norm = math.nan if norm is None else norm
-        if good or (accelerator.scaler is not None and math.isfinite(loss)):  # a scaler skips by itself, and adapts
-            self.optimizer.step()
+        shared, clips = self._accumulate(batches)
+        norm = self._clip()
+        good = shared[0].isfinite() if norm is None else shared[0].isfinite() & norm.isfinite()
+        self._move(good)
         self.optimizer.zero_grad()
-        if good and self.ema is not None:
-            self.ema.update()
-        state.step += 1
-        state.bad_in_row = 0 if good else state.bad_in_row + 1
-        state.bad_steps += not good
-        self.sums.add(loss, norm, clips, rate, good=good)
-        if not good:
-            log.say(f"step {state.step} is skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
-        if state.bad_in_row >= self.run.max_bad_steps:
-            raise VideoMAEError(
-                f"loss or gradient were not finite for {state.bad_in_row} steps in a row (now step {state.step}): "
-                "lower optim.lr, set optim.clip_grad (such as 1.0), warm up longer, or use run.precision = 'bf16' or "
-                "'float32' in place of 'fp16', in a run with another --out. Weights are those before these steps; the "
-                "checkpoints are intact."
-            )
+        if self.ema is not None:
+            self.ema.update(good)
+        self.state.step += 1
+        figures = torch.stack([*shared, shared[0] * math.nan if norm is None else norm, good.float()])
+        self.unread.append(_Step(self.state.step, figures, clips, rate))
 
-    def _accumulate(self, batches: Iterator[Batch]) -> tuple[float, int]:
-        """Add up the gradient of a step; return its loss, the mean over all processes, and the number of clips."""
-        accelerator, losses, clips = self.accelerator, [], 0
+    def _move(self, good: Tensor) -> None:
+        """Let the optimiser step if ``good``, which only the device knows."""
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        if self.accelerator.scaler is not None:  # it skips by itself, and adapts
+            self.optimizer.step()
+        elif getattr(optimizer, "_step_supports_amp_scaling", False):  # PyTorch's word for: minds ``found_inf``
+            optimizer.found_inf = 1 - good.float()
+            self.optimizer.step()
+        elif good:
+            self.optimizer.step()
+
+    def _read(self, log: MetricsLog, *, keep: int) -> None:
+        """Take note of the figures of all steps but the last ``keep``.
+
+        Raises:
+            VideoMAEError: after too many steps in a row without finite figures.
+        """
+        state = self.state
+        while len(self.unread) > keep:
+            step = self.unread.popleft()
+            loss, told, untold, norm, good = step.read()
+            self.termination.everywhere |= told > 0
+            self.untold |= untold > 0
+            state.bad_in_row = 0 if good else state.bad_in_row + 1
+            state.bad_steps += not good
+            self.sums.add(loss, norm, step.clips, step.rate, good=bool(good))
+            if not good:
+                log.say(f"step {step.number} is skipped: loss {loss:.4g}, gradient norm {norm:.4g}")
+            if state.bad_in_row >= self.run.max_bad_steps:
+                raise VideoMAEError(
+                    f"loss or gradient were not finite for {state.bad_in_row} steps in a row (now step {step.number}): "
+                    "lower optim.lr, set optim.clip_grad (such as 1.0), warm up longer, or use run.precision = 'bf16' "
+                    "or 'float32' in place of 'fp16', in a run with another --out. Weights are those before these "
+                    "steps; the checkpoints are intact."
+                )
+
+    def _share_reports(self) -> None:
+        from accelerate.utils import gather_object
+
+        if self.untold and self.job.reports is not None:
+            self.job.reports.share(gather_object)
+        self.untold = False
+
+    def _accumulate(self, batches: Iterator[Batch]) -> tuple[Tensor, int]:
+        """Add up the gradient of a step.
+
+        Returns:
+            (3,), on the device: means over all processes of the loss, of whether one was told to end, and of how many
+            reports it has; and the number of clips.
+        """
+        accelerator, clips = self.accelerator, 0
+        total = torch.zeros((), device=accelerator.device)
         for micro in range(self.schedule.accumulation):
             batch = _to_device(next(batches), accelerator.device)
             seed = step_seed(self.run.seed, self.state.step, micro, accelerator.process_index)
             torch.manual_seed(seed)
             with accelerator.accumulate(self.model):
                 loss = self.job.loss(self.model, batch, seed)
-                flag = loss.new_tensor(float(self.termination.here))
-                shared = accelerator.reduce(torch.stack([loss.detach(), flag]), reduction="mean").tolist()
-                if math.isfinite(shared[0]):
+                if not self.steps_in_backward or self._is_finite_everywhere(loss):
                     accelerator.backward(loss)
-            losses.append(shared[0])
-            self.termination.everywhere = shared[1] > 0
+            total += loss.detach()
             clips += len(batch["pixel_values"]) * accelerator.num_processes
-        return sum(losses) / len(losses), clips
+        own = (float(self.termination.here), float(self.job.reports.untold if self.job.reports else 0))
+        told = [torch.full_like(total, value) for value in own]  # a fill, where a copy would be waited for
+        return accelerator.reduce(torch.stack([total / self.schedule.accumulation, *told]), reduction="mean"), clips
 
-    def _clip(self) -> float | None:
+    def _is_finite_everywhere(self, loss: Tensor) -> bool:
+        return math.isfinite(self.accelerator.reduce(loss.detach(), reduction="mean"))
+
+    def _clip(self) -> Tensor | None:
         """Clip the gradient and return its norm before that, or None where nobody knows it."""
         largest = math.inf if self.optim.clip_grad is None else self.optim.clip_grad
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), largest)
         if norm is None:  # DeepSpeed does not always tell
             return None
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return torch.as_tensor(norm, dtype=torch.float32, device=self.accelerator.device)
 
     def _figures(self) -> dict[str, float]:
         """Return what the log shows of the steps since its last line."""
@@ -364,6 +430,7 @@ class _Trainer:
             state.best_step, state.best_score = state.step, score
         state.waited = 0 if best is None or score > best else state.waited + 1
         self.sums.skip_pause()
+        self.job.meter.reset()
 
     def _final_step(self) -> int:
         best = self.state.best_step
@@ -380,6 +447,32 @@ class _Trainer:
 def step_seed(*key: int) -> int:
     """Return a seed that is a function of the numbers, such as (seed, step, micro-batch, process)."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class _Step:
+    """The figures of a step, on their way to the host.
+
+    Args:
+        number: of the step, from 1.
+        figures: (5,), on the device: loss, told to end, reports, gradient norm, and whether it was a good step.
+        clips: that it learnt from.
+        rate: its learning rate.
+    """
+
+    def __init__(self, number: int, figures: Tensor, clips: int, rate: float) -> None:
+        self.number, self.clips, self.rate = number, clips, rate
+        self.figures = figures.to("cpu", non_blocking=True)
+        self.arrived = torch.cuda.Event() if figures.is_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+        elif figures.device.type != "cpu":  # only CUDA tells when a copy has arrived
+            self.figures = figures.cpu()
+
+    def read(self) -> list[float]:
+        """Return the figures, once the device has computed them."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.figures.tolist()
 
 
 class _Sums:

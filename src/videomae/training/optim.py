@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from videomae.training.settings import OptimSettings
+from videomae.training.state_tensors import shared_as
 
 _BLOCK = re.compile(r"videomae\.blocks\.(\d+)\.")
 _MATRIX = re.compile(r"(^|\.)blocks\.\d+\..*weight$")  # of the encoder and of the decoder
@@ -99,6 +101,7 @@ class MuonAdamW(torch.optim.AdamW):
     def __init__(self, groups: list[dict], *, momentum: float, **options: Any) -> None:
         super().__init__(groups, **options)
         self.momentum = momentum
+        self._step_supports_amp_scaling = False  # Muon's part knows no ``found_inf``
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -153,7 +156,7 @@ def orthogonalized(matrices: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class Ema:
-    """A running average of a model's parameters.
+    """A running average of a model's parameters, sharded as they are.
 
     After t updates the next one keeps the fraction min(decay, (1 + t) / (10 + t)) of the average, as TensorFlow's
     ExponentialMovingAverage does with ``num_updates``: 0.9999 from the start would after 3,000 steps still keep 74 % of
@@ -168,22 +171,26 @@ class Ema:
         if not 0 < decay < 1:
             raise ValueError(f"optim.ema must lie between 0 and 1, got {decay}.")
         self.decay = decay
-        self.updates = 0
         self.parameters = dict(model.named_parameters())
+        self.updates = torch.zeros((), device=next(model.parameters()).device)  # there, so that nobody waits for it
         self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the average towards the parameters by one step."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
-        self.updates += 1
+    def update(self, good: Tensor | bool = True) -> None:
+        """Move the average towards the parameters by one step, if ``good``, which only their device may know."""
+        decay = ((1 + self.updates) / (10 + self.updates)).clamp(max=self.decay)
+        for name, parameter in self.parameters.items():
+            _own_part(self.average[name]).lerp_(_own_part(parameter), (1 - decay) * good)
+        self.updates += good
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the parameters and their average."""
         for name, parameter in self.parameters.items():
-            parameter.data, self.average[name] = self.average[name], parameter.data
+            ours, average = _own_part(parameter), _own_part(self.average[name])
+            kept = ours.clone()
+            ours.copy_(average)  # FSDP keeps the memory of its parts, not the tensors
+            average.copy_(kept)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -196,10 +203,15 @@ class Ema:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average, by parameter name, and the number of updates."""
-        return {"average": self.average, "updates": self.updates}
+        return {"average": self.average, "updates": int(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what ``state_dict`` returned."""
-        self.updates = state["updates"]
+        self.updates.fill_(state["updates"])
         for name, tensor in self.average.items():
-            tensor.copy_(state["average"][name])
+            tensor.copy_(shared_as(tensor, state["average"][name]))
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    """Return what this process has of a tensor: all of it, or its shard."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()

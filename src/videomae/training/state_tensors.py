@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         RuntimeError: if names or shapes differ.
     """
     ours = model.state_dict()
-    model.load_state_dict({name: _shared_as(ours.get(name), tensor) for name, tensor in tensors.items()})
+    model.load_state_dict({name: shared_as(ours.get(name), tensor) for name, tensor in tensors.items()})
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
@@ -53,7 +53,7 @@ def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Ma
         if tensor.shape not in (parameter.shape, ()):
             raise ValueError(f"{name} is {tuple(tensor.shape)}, its parameter {tuple(parameter.shape)}.")
         if tensor.shape == parameter.shape:
-            tensor = _laid_out_as(parameter, _shared_as(parameter, tensor))
+            tensor = _laid_out_as(parameter, shared_as(parameter, tensor))
         state.setdefault(places[owner], {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -73,7 +73,7 @@ def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> Tensors:
     return whole
 
 
-def _shared_as(reference: Tensor | None, tensor: Tensor) -> Tensor:
+def shared_as(reference: Tensor | None, tensor: Tensor) -> Tensor:
     """Return this process's part of a whole tensor, cut as the reference is."""
     if not isinstance(reference, DTensor):
         return tensor

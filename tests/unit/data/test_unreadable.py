@@ -53,6 +53,22 @@ def test_each_of_several_processes_has_a_list_of_its_own(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["unreadable-1.csv"]
 
 
+def test_several_processes_count_together(tmp_path):
+    """Each meets a part of the videos: alone none would ever find that there are too many bad ones."""
+    one, two = (UnreadableVideos(tmp_path, videos(20), max_fraction=0.1, rank=i, world_size=2) for i in range(2))
+    one.add([("0.mkv", "empty"), ("1.mkv", "empty")])
+    two.add([("1.mkv", "empty")])
+    assert (one.untold, two.untold) == (2, 1)
+    told = [("0.mkv", "empty"), ("1.mkv", "empty"), ("1.mkv", "empty")]
+    one.share(lambda mine: told)
+    two.share(lambda mine: told)
+    assert (one.untold, two.untold) == (0, 0)
+    two.add([("0.mkv", "empty")])  # in a later epoch: known already, and not counted twice
+    assert two.untold == 0
+    with pytest.raises(DataError, match="3 of 20 videos cannot be read"):
+        two.share(lambda mine: [("2.mkv", "empty")])
+
+
 def test_a_list_of_nothing_is_no_file(tmp_path):
     write_unreadable(tmp_path / "unreadable.csv", [("x.mkv", "empty")])
     write_unreadable(tmp_path / "unreadable.csv", [])

@@ -143,6 +143,10 @@ def test_the_average_of_the_weights_follows_them():
     assert model.weight.item() == 5.0
     ema.update()  # would keep 2 of 11: 0.15 is less
     assert ema.average["weight"].item() == pytest.approx(5 - 4 * 0.1 * 0.15)
+    before = ema.average["weight"].clone(), int(ema.updates)
+    model.weight.data.fill_(9.0)
+    ema.update(torch.tensor(False))  # a step that was skipped
+    assert (ema.average["weight"], int(ema.updates)) == before
     with pytest.raises(ValueError, match="between 0 and 1"):
         Ema(model, 1.0)
 

@@ -364,6 +364,7 @@ def test_two_processes_learn_what_one_learns(data, tmp_path, strategy, optimiser
     Both are killed on the way, and go on.
     """
     options = ("--run.per-device-batch", "1", "--optim.clip-grad", "0.1", "--optim.name", optimiser)
+    options += ("--optim.ema", "0.9")
     run("pretrain", data, tmp_path / "one", *options)
     two = (data, tmp_path / "two", *options, "--run.save-every", "2", "--run.strategy", strategy)
     start("pretrain", *two, line=KILLS["pretrain"], processes=2)
