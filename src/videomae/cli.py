@@ -1,12 +1,15 @@
 """The command ``videomae``: one subcommand per file of `videomae.commands`, nothing else."""
 
+import functools
 import logging
+import operator
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from videomae.config import nearest
 from videomae.console import NotesHandler, printable
@@ -44,7 +47,10 @@ COMMANDS = {
     "serve": Command("ServeSettings", "answer requests about videos over HTTP, with a page to look at"),
     "convert": Command("ConvertSettings", "write a checkpoint of one family as another"),
     "export": Command("ExportSettings", "write a model for OpenVINO, ONNX Runtime or torch.export, and verify it"),
+    "doctor": Command("DoctorSettings", "say what is installed, and what this machine can do"),
 }
+
+SHELLS = ("bash", "zsh", "fish")
 
 EXIT_OK, EXIT_PARTLY_FAILED, EXIT_ERROR, EXIT_BUG, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -71,6 +77,8 @@ def run(arguments: Sequence[str]) -> int:
 
         sys.stdout.write(f"videomae {version('videomae')}\n")
         return EXIT_OK
+    if name == "--completion":
+        return _print_completion(rest)
     if name not in COMMANDS:
         return _fail(f"there is no command {name!r}{nearest(name, COMMANDS)}: see `videomae --help`.")
     from videomae.settings import parse_settings
@@ -92,7 +100,30 @@ def overview() -> str:
     """Return the help that lists all subcommands."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {command.purpose}" for name, command in COMMANDS.items()]
-    return "usage: videomae COMMAND ...\n\n" + "\n".join(lines) + "\n\n`videomae COMMAND --help` shows its options.\n"
+    return (
+        "usage: videomae COMMAND ...\n\n" + "\n".join(lines) + "\n\n`videomae COMMAND --help` shows its options, "
+        f"`videomae --version` the version,\n`videomae --completion {'|'.join(SHELLS)}` a script with which the shell "
+        "completes them.\n"
+    )
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    """Print the script that lets a shell complete commands and options."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        return _fail(f"--completion takes one of {', '.join(SHELLS)}, got {' '.join(words) or 'nothing'!r}.")
+    import tyro
+
+    # A choice between types is, for tyro, one between subcommands.
+    commands: Any = functools.reduce(
+        operator.or_,
+        (
+            Annotated[getattr(import_module(f"videomae.commands.{name}"), command.settings), tyro.conf.subcommand(name)]
+            for name, command in COMMANDS.items()
+        ),
+    )
+    with suppress(SystemExit):
+        tyro.cli(commands, prog="videomae", args=["--tyro-print-completion", words[0]])
+    return EXIT_OK
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -91,3 +91,18 @@ def progress_bar(title: str, *, shown: bool = True) -> Iterator[Progress]:
     with Bar(*columns, console=notes(), transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def working(title: str, *, shown: bool = True) -> Iterator[None]:
+    """Show beside the output that the block is at work, where its length is not known; nothing off a terminal.
+
+    Args:
+        title: what it does.
+        shown: False shows nothing.
+    """
+    if not shown:
+        yield
+        return
+    with notes().status(f"{title} ..."):
+        yield

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from videomae import console
 
 
@@ -25,3 +27,14 @@ def test_a_progress_bar_is_moved_by_what_it_yields_and_leaves_nothing_in_the_out
             progress(1, 2)
             progress(2, 2)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_work_of_unknown_length_is_shown_on_a_terminal_only(terminal, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+    for shown in (True, False):
+        with console.working("thinking", shown=shown):
+            pass
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("thinking ..." in err) == (terminal and shown)

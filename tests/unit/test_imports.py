@@ -97,6 +97,7 @@ def test_files_import_each_other_in_no_circle():
         ("import videomae; videomae.VideoReader", {"torch"}),
         ("import videomae.commands.predict, videomae.commands.convert, videomae.commands.quickstart", {"torch"}),
         ("import videomae.commands.serve", {"torch", "starlette", "uvicorn"}),
+        ("import videomae.commands.doctor", {"torch", "av", "openvino", "onnxruntime"}),
         ("import videomae.serving.worker", {"torch", "starlette"}),
         ("from videomae.commands import distill, finetune, pretrain", {"torch", "accelerate"}),
         (

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from videomae.console import output
+from videomae.console import output, working
 from videomae.inference.convert import convert
 
 
@@ -43,7 +43,8 @@ def main(settings: ConvertSettings) -> int:
     overrides = {name: value for name, value in overrides.items() if value is not None}
     if len(overrides.get("image_size", ())) == 1:
         overrides["image_size"] = overrides["image_size"][0]
-    done = convert(source, destination, to=to, **overrides)
+    with working("converting"):
+        done = convert(source, destination, to=to, **overrides)
     console = output()
     console.print(f"{done.source}: {done.family}, {done.task}, {done.parameters / 1e6:.2f} M parameters", markup=False)
     for part, number in done.tensors.items():

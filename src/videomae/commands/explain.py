@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from videomae.console import output, print_json
+from videomae.console import output, print_json, working
 from videomae.inference.explain import Method, explain
 from videomae.inference.loading import open_model
 from videomae.options import Device, Flag
@@ -51,10 +51,11 @@ def main(settings: ExplainSettings) -> int:
 
     s = settings
     check_out(s.out, s.video)
-    opened = open_model(s.model, VideoMAEForVideoClassification, device=s.device)
-    result = explain(s.video, opened.model, opened.processor, label=s.label, method=s.method, stride=s.stride)
-    title = Path(shown(s.video)).name
-    write_clip(s.out, lambda: draw(result, title=title), lambda: animate(result, title=title))
+    with working("explaining"):
+        opened = open_model(s.model, VideoMAEForVideoClassification, device=s.device)
+        result = explain(s.video, opened.model, opened.processor, label=s.label, method=s.method, stride=s.stride)
+        title = Path(shown(s.video)).name
+        write_clip(s.out, lambda: draw(result, title=title), lambda: animate(result, title=title))
     fractions = [round(float(fraction), 6) for fraction in result.fraction_by_slot]
     if s.json:
         content = {

@@ -7,7 +7,7 @@ from typing import Literal
 
 import tyro
 
-from videomae.console import output, print_json
+from videomae.console import output, print_json, working
 from videomae.export.run import Task, export
 from videomae.inference.engines.formats import Precision
 from videomae.options import Flag
@@ -74,7 +74,8 @@ def main(settings: ExportSettings) -> int:
     options = dataclasses.asdict(settings)
     as_json = options.pop("json")
     source_size = _size(options.pop("resize"))
-    done = export(**options, source_size=source_size)
+    with working("exporting and comparing"):
+        done = export(**options, source_size=source_size)
     if as_json:
         print_json({"path": str(done.path)} | dataclasses.asdict(done.verification))
         return 0

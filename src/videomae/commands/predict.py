@@ -2,9 +2,10 @@
 
 import dataclasses
 import logging
+import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -173,7 +174,7 @@ def _predict_windows(settings: PredictSettings) -> int:
         try:
             window = _seconds(s.window or "", source, "window", fps=s.fps, usual=config.num_frames)
             hop = window / 2 if s.hop is None else _seconds(s.hop, source, "hop", fps=s.fps)
-            with _terminated_as_interrupted(is_stream(source)):
+            with _terminated_as_interrupted(is_stream(source)), _window_shower(s, source, classifier) as show:
                 timeline = read_timeline(
                     classifier,
                     source,
@@ -185,7 +186,7 @@ def _predict_windows(settings: PredictSettings) -> int:
                     batch_size=1 if is_stream(source) else 8,
                     on_error=s.on_error,
                     fps=s.fps,
-                    on_window=partial(_show_window, s, source, tuple(config.id2label.values())),
+                    on_window=show,
                 )
         except VideoError as error:
             failed += 1
@@ -239,10 +240,21 @@ def _check_windows(settings: PredictSettings) -> list[str]:
     return sources
 
 
+@contextmanager
+def _window_shower(
+    settings: PredictSettings, source: str, classifier: VideoClassifier
+) -> "Iterator[Callable[[Window], object]]":
+    """Yield what shows a window when it was looked at: a line for one of a stream, a file moves a bar."""
+    if is_stream(source):
+        yield partial(_show_window, settings, source, tuple(classifier.config.id2label.values()))
+        return
+    seconds = past_damage(source, lambda reader: math.ceil(reader.duration), fps=settings.fps)[0]
+    with progress_bar("seconds looked at") as progress:
+        yield lambda window: progress(min(math.ceil(window.end), seconds), seconds)
+
+
 def _show_window(settings: PredictSettings, source: str, classes: Sequence[str], window: "Window") -> None:
     """Print a window of a stream as it comes."""
-    if not is_stream(source):
-        return
     best = window.to_dict(classes)
     if settings.json:
         print_json({"path": shown(source)} | best)

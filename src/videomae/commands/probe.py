@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from videomae.console import output, print_json
+from videomae.console import output, print_json, working
 from videomae.inference.probe import probe
 from videomae.options import Flag
 
@@ -41,7 +41,8 @@ class ProbeSettings:
 def main(settings: ProbeSettings) -> int:
     """Print the accuracies; the exit code is 1 if videos could not be read."""
     s = settings
-    result = probe(s.features, s.labels, k=s.k, c=s.c, seed=s.seed, on_bad=s.on_bad)
+    with working("training classifiers"):
+        result = probe(s.features, s.labels, k=s.k, c=s.c, seed=s.seed, on_bad=s.on_bad)
     code = 1 if result.num_unreadable else 0
     if s.json:
         print_json(dataclasses.asdict(result))

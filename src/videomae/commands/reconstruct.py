@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from videomae.console import output, print_json
+from videomae.console import output, print_json, working
 from videomae.inference.reconstruct import load_pretrained, reconstruct
 from videomae.options import Device, Flag
 from videomae.plots.animation import check_out, write_clip
@@ -59,7 +59,8 @@ def main(settings: ReconstructSettings) -> int:
     s = settings
     check_out(s.out, s.video)
     draw_mask = find_mask(s.mask)
-    opened = load_pretrained(s.model, device=s.device)
+    with working("loading the model"):
+        opened = load_pretrained(s.model, device=s.device)
     config = opened.model.config
     clip = read_clips(s.video, ClipSampling.of_model(config, stride=s.stride), clip_frames=config.num_frames)[0]
     pixel_values = opened.processor(clip, return_tensors="pt").pixel_values
@@ -68,9 +69,10 @@ def main(settings: ReconstructSettings) -> int:
         mask = draw_mask(config.grid, ratio, generator=torch.Generator().manual_seed(s.seed))
     except ValueError as error:
         raise ValueError(f"{error} (--mask {s.mask} --ratio {ratio:g}): name another --ratio or --mask.") from error
-    result = reconstruct(opened.model, pixel_values, mask)
-    title = f"{Path(shown(s.video)).name}, {s.mask} mask {ratio:g}"
-    write_clip(s.out, lambda: draw(result, title=title), lambda: side_by_side(result))
+    with working("reconstructing"):
+        result = reconstruct(opened.model, pixel_values, mask)
+        title = f"{Path(shown(s.video)).name}, {s.mask} mask {ratio:g}"
+        write_clip(s.out, lambda: draw(result, title=title), lambda: side_by_side(result))
     errors = [None if np.isnan(error) else round(float(error), 6) for error in result.error_by_slot]
     if s.json:
         print_json({"loss": result.loss, "error_by_slot": errors, "out": str(s.out)})

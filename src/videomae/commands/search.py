@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from videomae.console import notes, output, print_json
+from videomae.console import notes, output, print_json, working
 from videomae.errors import VideoError
 from videomae.files import atomic_write
 from videomae.inference.search import search
@@ -51,7 +51,8 @@ def main(settings: SearchSettings) -> int:
         raise ValueError(f"--sheet must end in .png, got {s.sheet}.")
     if s.root is not None and not s.root.is_dir():
         raise ValueError(f"--root must be the folder that the videos lie in, and {s.root} is not a folder.")
-    matches = search(s.query, s.index, top_k=s.top_k, model=s.model, root=s.root, device=s.device)
+    with working("searching"):
+        matches = search(s.query, s.index, top_k=s.top_k, model=s.model, root=s.root, device=s.device)
     if s.json:
         print_json({"query": s.query, "matches": [dataclasses.asdict(match) for match in matches]})
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from videomae.console import say
+from videomae.console import say, working
 from videomae.inference.engines.formats import EngineName
 from videomae.options import Device
 from videomae.serving.limits import Limits
@@ -57,7 +57,8 @@ def main(settings: ServeSettings) -> int:
     if not 0 <= s.port <= 65535:
         raise ValueError(f"--port must lie in 0-65535, got {s.port}.")
     token = _token(s.token_file)
-    model = ServedModel.open(s.model, name=s.name, engine=s.engine, device=s.device, dtype=_dtype(s))
+    with working("loading the model"):
+        model = ServedModel.open(s.model, name=s.name, engine=s.engine, device=s.device, dtype=_dtype(s))
     service = Service(model, s.limits, allowed_hosts=frozenset(s.allow_urls))
     if token is None and s.host not in ("127.0.0.1", "::1", "localhost"):
         say([f"warning: whoever reaches {s.host} may ask, as there is no token (--token-file, {TOKEN_VARIABLE})"])

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
+from videomae.console import progress_bar
 from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest
 from videomae.inference.baselines import Baseline, measure_baselines
@@ -71,12 +72,14 @@ def measure_model(settings: TrainSettings, classifier: "VideoClassifier", videos
     from videomae.inference.evaluate import evaluate
     from videomae.inference.protocols import Protocol
 
-    return evaluate(
-        classifier,
-        videos,
-        protocol=Protocol.of_model(classifier.config, views=f"{VIEWS}x1"),
-        batch_size=24,
-        num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
-        on_bad="wrong",
-        allow_missing_classes=True,
-    )
+    with progress_bar("evaluating") as progress:
+        return evaluate(
+            classifier,
+            videos,
+            protocol=Protocol.of_model(classifier.config, views=f"{VIEWS}x1"),
+            batch_size=24,
+            num_workers=LoaderSettings(num_workers=settings.num_workers).workers(1),
+            on_bad="wrong",
+            allow_missing_classes=True,
+            progress=progress,
+        )

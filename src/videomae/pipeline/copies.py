@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from videomae.console import progress_bar
 from videomae.data.manifest import Manifest
 
 COPIES_NAME, LIST_NAME = "copies", "training.csv"
@@ -30,7 +31,9 @@ def copy_videos(manifest: Manifest, out: Path, *, side: int, workers: int, say: 
     learnt = tuple(itertools.compress(manifest, is_learnt))
     dataclasses.replace(manifest, samples=learnt, root=root).to_csv(listed)
     planned = plan(listed, root / COPIES_NAME, encoding=Encoding(short_side=side), redo=True)
-    if refused := run(planned, workers=workers).unreadable:
+    with progress_bar("copying") as progress:
+        refused = run(planned, workers=workers, progress=progress).unreadable
+    if refused:
         path, reason = next(iter(refused.items()))
         say(f"  {len(refused)} videos are learnt from as they are, such as {path}: {reason}")
     copies = iter(planned.manifest)

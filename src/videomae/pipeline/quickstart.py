@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from videomae.console import progress_bar
 from videomae.data.settings import DataSettings
 from videomae.errors import DataError
 from videomae.files import atomic_write, write_json
@@ -79,10 +80,18 @@ def _make_videos(settings: QuickstartSettings, data: Path) -> None:
     """Write the videos, and last the list of them: where there is one, all of them are there."""
     s = settings
     splits = {"train": s.videos_per_class, "test": max(s.videos_per_class // 4, 1)}
-    rows = ["path,label,split"]
-    for number, (split, count) in enumerate(splits.items()):
-        files = write_motion_videos(s.out / "videos" / split, per_class=count, seed=2 * s.seed + number, size=SIZE)
-        labels = itertools.chain.from_iterable([motion] * count for motion in MOTIONS)
-        rows += [f"{file.relative_to(s.out)},{label},{split}" for file, label in zip(files, labels, strict=True)]
+    rows, total = ["path,label,split"], len(MOTIONS) * sum(splits.values())
+    made = itertools.count(1)
+    with progress_bar("making videos") as progress:
+        for number, (split, count) in enumerate(splits.items()):
+            files = write_motion_videos(
+                s.out / "videos" / split,
+                per_class=count,
+                seed=2 * s.seed + number,
+                size=SIZE,
+                progress=lambda _: progress(next(made), total),
+            )
+            labels = itertools.chain.from_iterable([motion] * count for motion in MOTIONS)
+            rows += [f"{file.relative_to(s.out)},{label},{split}" for file, label in zip(files, labels, strict=True)]
     with atomic_write(data) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")

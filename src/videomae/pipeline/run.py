@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videomae.console import output
+from videomae.console import output, progress_bar
 from videomae.console import say as say_lines
-from videomae.data.audit.check import check
+from videomae.data.audit.check import CheckReport, check
 from videomae.data.manifest import Manifest, read_manifest
 from videomae.files import atomic_write, write_json
 from videomae.inference.metrics import Evaluation
@@ -116,7 +116,7 @@ def _train(settings: TrainSettings, budget: float, say: Callable[[str], object])
             return work()
 
     began = watch.total
-    report = timed("check", lambda: check(s.data, stride=s.stride or 1, clip_frames=s.num_frames or 8))
+    report = timed("check", lambda: _check(s))
     refuse_other_videos(s.out, report.manifest)
     write_check_report(report, s.out / "check")
     listed = s.out / MANIFEST_NAME
@@ -141,6 +141,14 @@ def _train(settings: TrainSettings, budget: float, say: Callable[[str], object])
     write_json(s.out / "result.json", evaluation.to_dict() | {"comparison": dataclasses.asdict(comparison)})
     page = timed("report", lambda: report_run(s, plan, report, test, evaluation, comparison, watch.seconds))
     return TrainResult(model, page, evaluation, comparison, plan, watch.seconds)
+
+
+def _check(settings: TrainSettings) -> CheckReport:
+    """Look at the videos."""
+    with progress_bar("looking at the videos") as progress:
+        return check(
+            settings.data, stride=settings.stride or 1, clip_frames=settings.num_frames or 8, progress=progress
+        )
 
 
 def _learn(settings: TrainSettings, plan: TrainPlan, manifest: Path, timed: Timed) -> Path | None:

@@ -1,8 +1,13 @@
 import json
+import shlex
+import shutil
+import subprocess
+from contextlib import redirect_stdout
 
 import pytest
 import torch
 
+import videomae
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification, cli
 from videomae.video.synthetic import write_motion_videos
 
@@ -37,6 +42,63 @@ def test_every_command_has_help(command, capsys):
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert cli.run(["predcit"]) == 2
     assert "did you mean 'predict'?" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package(capsys):
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"videomae {videomae.__version__}\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["recon"], ["reconstruct"]),
+        (["train", "--budg"], ["--budget"]),
+        (["train", "--method", ""], ["auto", "distill", "pretrain", "finetune"]),
+    ],
+)
+def test_bash_completes_commands_options_and_their_values(typed, offered, completion):
+    words = shlex.join(["videomae", *typed])
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed)}; $(complete -p videomae | sed 's/.*-F //; s/ .*//')"
+    script = f'source {completion}; {ask}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(offered) <= set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    file = tmp_path_factory.mktemp("completion") / "videomae.bash"
+    with file.open("w") as out, redirect_stdout(out):
+        assert cli.run(["--completion", "bash"]) == 0
+    return file
+
+
+def test_completion_is_for_shells_that_are_known(capsys):
+    for words in (["--completion"], ["--completion", "csh"]):
+        assert cli.run(words) == 2
+        assert "takes one of bash, zsh, fish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["predict", "CLIP", "--model", "MODEL", "--window", "8"], "seconds looked at"),
+        (["predict", "CLIP", "CLIP", "--model", "MODEL"], "classifying"),
+        (["explain", "CLIP", "--model", "MODEL", "--out", "e.png"], "explaining"),
+        (["convert", "MODEL", "v1.pth", "--to", "v1"], "converting"),
+        (["export", "MODEL", "--to", "torch", "--out", "out", "--allow-slower"], "exporting"),
+        (["check", "VIDEOS"], "looking at the videos"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_takes_long_shows_that_it_is_at_work(arguments, shown, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.chdir(tmp_path)
+    videos = folder / "videos"
+    named = {"CLIP": next(videos.rglob("moving_up*.mp4")), "MODEL": folder / "model", "VIDEOS": videos / "moving_up"}
+    cli.run([str(named.get(word, word)) for word in arguments])
+    assert shown in capsys.readouterr().err
 
 
 def test_predict_prints_an_object_per_video_and_reports_the_bad_one(folder, capsys):
