@@ -21,6 +21,7 @@ from videomae.training.experiment import (
     Batch,
     Experiment,
     Run,
+    empty_clips,
     open_start,
     resolve_config,
     resolve_statistics,
@@ -80,10 +81,8 @@ class Contrastive(Experiment):
         features = model(batch["pixel_values"], return_dict=False)[0].mean(dim=1)  # (B, D)
         return contrastive_loss(features, batch["label"], temperature=self.settings.temperature)
 
-    def example_loss(self, model: nn.Module) -> Tensor:
-        c = self.config
-        pixels = torch.empty(1, c.num_frames, c.num_channels, *c.frame_size, device="meta")
-        return model(pixels, return_dict=False)[0].mean()
+    def example_loss(self, model: VideoMAEModel, num_clips: int) -> Tensor:
+        return model(empty_clips(model, num_clips), return_dict=False)[0].mean()
 
     def describe(self, model: nn.Module, run: Run) -> list[str]:
         return [f"{len(self.train)} videos of {len(self.train.classes)} classes on {run.accelerator.device}"]

@@ -149,7 +149,7 @@ class BudgetPlanner:
         """Count what a clip takes, and time the model if that takes little."""
         cost, pretrain = measure.finetuning_cost(config), 0
         if self.uses_pretraining:
-            pretrain = measure.pretraining_cost(config, mask_ratio=recipes.pretrain.mask.ratio).training_flops
+            pretrain = measure.pretraining_flops(config, mask_ratio=recipes.pretrain.mask.ratio)
         if not self._rate or 4 * measure.MEASURED_BATCH * cost.training_flops / self._rate < MEASURED_SECONDS:
             self._rate = measure.training_speed(config, cost, self.settings.device)
         return Flops(cost.training_flops, pretrain, cost.forward_flops)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,67 +13,71 @@ from videomae.config import SMALLEST_STD, VideoMAEConfig
 from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest
 from videomae.errors import DataError, VideoError
-from videomae.pipeline.sizes import divisors
-from videomae.training.finetuning import FinetuneSettings
+from videomae.training import devices
+from videomae.training.devices import compiles, resolve_precision, training_device
+from videomae.training.experiment import empty_clips
+from videomae.training.finetuning import FinetuneSettings, classification_example
+from videomae.training.schedule import divisors
+from videomae.training.settings import OptimSettings, RunSettings
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
     import torch
 
+    from videomae.models.videomae import VideoMAEForVideoClassification
     from videomae.training.estimate import Cost
 
 FREE_FRACTION = 0.7  # of the memory that is free, for what is estimated
-MEASURED_BATCH = 8  # clips in a step that is timed
+MEASURED_BATCH, ACCELERATED_BATCH = 8, 32  # clips in a step that is timed: on a processor, at most on a GPU
 SAMPLED_VIDEOS, SAMPLED_FRAMES = 32, 4  # whose pixels are looked at
 READ_VIDEOS, COPIED_VIDEOS, COPIED_FRAMES = 8, 3, 96  # by which reading and copying are timed
 
 
-def training_device(device: str) -> "torch.device":
-    """Return the device that the setting ``device`` of training, auto or cpu, stands for."""
-    from videomae.inference.devices import choose_device
-
-    return choose_device(None if device == "auto" else device)
-
-
 def decodes_beside(device: str, num_workers: int | None) -> bool:
     """Tell whether videos are decoded while a GPU trains."""
-    return num_workers != 0 and training_device(device).type != "cpu"
+    return num_workers != 0 and training_device(_run(device)).type != "cpu"
 
 
 # ------------------------------------------------------------------------------------------------------ the model
 
 
-def finetuning_cost(config: VideoMAEConfig) -> "Cost":
-    """Return what a classifier of this configuration costs to train."""
-    return _cost(config.replace(use_mean_pooling=True).to_json_string(), None)
+def finetuning_cost(config: VideoMAEConfig, device: str = "auto") -> "Cost":
+    """Return what a classifier of this configuration costs to train on a device, auto or cpu."""
+    return _finetuning_cost(config.to_json_string(), resolve_precision(_run(device)) != "float32")
 
 
-def pretraining_cost(config: VideoMAEConfig, *, mask_ratio: float) -> "Cost":
-    """Return what it costs to pre-train a model of this configuration, with so much of a clip hidden."""
-    return _cost(config.to_json_string(), mask_ratio)
+def pretraining_flops(config: VideoMAEConfig, *, mask_ratio: float) -> int:
+    """Return the FLOPs by which a model of this configuration is pre-trained on a clip, with so much of it hidden."""
+    hidden = min(max(round(mask_ratio * config.num_tubelets), 1), config.num_tubelets - 1)
+    return _pretraining_flops(config.to_json_string(), hidden)
 
 
 @functools.cache  # a plan asks for the cost of a model more than once
-def _cost(config_json: str, mask_ratio: float | None) -> "Cost":
-    import torch
-
-    from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
+def _finetuning_cost(config_json: str, half: bool) -> "Cost":
     from videomae.training.estimate import estimate
 
+    model = _without_data(VideoMAEConfig.from_dict(json.loads(config_json)))
+    return estimate(model, classification_example, half=half, ema=False)
+
+
+@functools.cache
+def _pretraining_flops(config_json: str, num_masked: int) -> int:
+    import torch
+
+    from videomae.models.videomae import VideoMAEForPreTraining
+    from videomae.training.estimate import count_flops
+
     config = VideoMAEConfig.from_dict(json.loads(config_json))
-    total = config.num_tubelets
     with torch.device("meta"):
-        clip, label = _empty_clips(config, 1), torch.zeros(1, dtype=torch.int64)
-        mask = torch.ones(1, total, dtype=torch.bool)
-        model = VideoMAEForVideoClassification(config) if mask_ratio is None else VideoMAEForPreTraining(config)
-    if mask_ratio is None:
-        return estimate(model, lambda model: model(clip, labels=label).loss, half=False, ema=False)
-    hidden = min(max(round(mask_ratio * total), 1), total - 1)
-    return estimate(model, lambda model: model(clip, mask, num_masked=hidden).loss, half=False, ema=False)
+        model, mask = VideoMAEForPreTraining(config), torch.ones(1, config.num_tubelets, dtype=torch.bool)
+    loss = lambda model, clips: model(empty_clips(model, clips), mask, num_masked=num_masked).loss  # noqa: E731
+    return count_flops(model, loss)[1]
 
 
 def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
     """Return the FLOPs per second of training a classifier here, waiting for data left out.
+
+    What is timed are steps as a run makes them: in its precision, compiled where it is, of as many clips as fit.
 
     Args:
         config: of the model.
@@ -83,44 +86,52 @@ def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
     """
     import torch
 
-    from videomae.models.videomae import VideoMAEForVideoClassification
+    from videomae.training.optim import build_optimizer, parameter_groups
 
-    where = training_device(device)
-    model = VideoMAEForVideoClassification(config.replace(use_mean_pooling=True)).to(where).train()
-    clips = _empty_clips(config, MEASURED_BATCH).to(where)
-    labels = torch.zeros(MEASURED_BATCH, dtype=torch.int64, device=where)
+    run = _run(device)
+    where, precision = training_device(run), resolve_precision(run)
+    batch = MEASURED_BATCH if where.type == "cpu" else fitting_batch(config, ACCELERATED_BATCH, device)
+    model = _without_data(config).to_empty(device=where)
+    model.reset_parameters()
+    groups = parameter_groups(model, depth=config.num_hidden_layers, weight_decay=0.0)
+    optimizer = build_optimizer(groups, OptimSettings(), where)
+    if compiles(run, where):
+        model.compile()
     times = []
     for _ in range(4):  # the first one warms up
         began = time.perf_counter()
-        model(clips, labels=labels).loss.backward()
+        with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = classification_example(model, batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
         _wait_for(where)
         times.append(time.perf_counter() - began)
-    return MEASURED_BATCH * cost.training_flops / sorted(times)[1]
+    return batch * cost.training_flops / sorted(times)[1]
 
 
 def fitting_batch(config: VideoMAEConfig, batch_size: int, device: str) -> int:
     """Return the largest part of a batch for which fine-tuning, which needs the most, fits into free memory."""
-    cost, free = finetuning_cost(config), FREE_FRACTION * free_memory(device)
+    cost, free = finetuning_cost(config, device), FREE_FRACTION * free_memory(device)
     return max((part for part in divisors(batch_size) if cost.memory(part) <= free), default=1)
 
 
 def free_memory(device: str) -> float:
     """Return the bytes that are free on the device that training takes."""
+    return devices.free_memory(training_device(_run(device)))
+
+
+def _run(device: str) -> RunSettings:
+    return RunSettings(device="cpu" if device == "cpu" else "auto")
+
+
+def _without_data(config: VideoMAEConfig) -> "VideoMAEForVideoClassification":
     import torch
 
-    if training_device(device).type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 if hasattr(os, "sysconf") else float("inf")
+    from videomae.models.videomae import VideoMAEForVideoClassification
 
-
-def _empty_clips(config: VideoMAEConfig, count: int) -> "torch.Tensor":
-    import torch
-
-    return torch.zeros(count, config.num_frames, config.num_channels, *config.frame_size)
+    with torch.device("meta"):
+        return VideoMAEForVideoClassification(config.replace(use_mean_pooling=True))
 
 
 def _wait_for(device: "torch.device") -> None:

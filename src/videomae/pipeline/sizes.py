@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from videomae.config import VideoMAEConfig
+from videomae.training.schedule import divisors
 
 
 class Size(NamedTuple):
@@ -69,8 +70,3 @@ def _nearest(sizes: list[Size], image_size: int) -> Size:
     patches = [patch for patch in divisors(image_size) if 2 / 3 < patch / wanted < 1.5]
     patch_size = min(patches, key=lambda patch: abs(patch - wanted), default=usual.patch_size)
     return usual._replace(image_size=image_size, patch_size=patch_size)
-
-
-def divisors(number: int) -> list[int]:
-    """Return the divisors of a number, rising."""
-    return [part for part in range(1, number + 1) if number % part == 0]

@@ -9,10 +9,10 @@ from videomae.pipeline.budget import pretraining_needed
 from videomae.pipeline.decisions import TrainPlan
 from videomae.pipeline.recipes import BATCH, Recipes, recipes_of
 from videomae.pipeline.settings import TrainSettings
-from videomae.pipeline.sizes import divisors
 from videomae.settings import from_recipe
 from videomae.training.finetuning import FinetuneSettings
 from videomae.training.pretraining import PretrainSettings
+from videomae.training.schedule import divisors
 from videomae.training.settings import ModelSettings, TrainingDataSettings
 
 # A fine-tuning of fewer clips, and of fewer epochs (from random weights, from a checkpoint), does not come to fit its

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videomae.errors import MissingPackageError, VideoMAEError
+from videomae.options import parse_duration
 from videomae.training.settings import RunSettings
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 _SHARDED_BLOCK = "Block"  # FSDP gathers the weights of one such module at a time
+
+WORTH_COMPILING = 600  # seconds of training
+SHARDED = ("FSDP", "DEEPSPEED")
 
 T = TypeVar("T")
 
@@ -65,12 +70,39 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
     return accelerator
 
 
-def compiles(run: RunSettings, accelerator: "Accelerator") -> bool:
-    """Tell whether the model is compiled: as the run asks for, or where that is known to help."""
+def training_device(run: RunSettings) -> "torch.device":
+    """Return the device that a single process trains on, as Accelerate chooses it."""
+    import torch
+
+    if run.device != "cpu" and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if run.device != "cpu" and torch.backends.mps.is_available() else "cpu")
+
+
+def free_memory(device: "torch.device") -> float:
+    """Return the bytes that are free on a device."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def compiles(run: RunSettings, device: "torch.device", *, sharded: bool = False) -> bool:
+    """Tell whether a model on a device is compiled: as the run asks for, or where that is known to help.
+
+    Args:
+        run: what is asked for; compiling is not worth a short budget.
+        device: that the model runs on.
+        sharded: whether processes share the weights.
+    """
     if run.compile is not None:
         return run.compile
-    sharded = accelerator.distributed_type in ("FSDP", "DEEPSPEED")
-    return accelerator.device.type == "cuda" and not sharded and importlib.util.find_spec("triton") is not None
+    is_short = run.budget is not None and parse_duration(run.budget, name="run.budget") < WORTH_COMPILING
+    has_compiler = device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return has_compiler and not sharded and not is_short
 
 
 def resolve_precision(run: RunSettings) -> str:

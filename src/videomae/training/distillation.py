@@ -31,7 +31,7 @@ from videomae.training.experiment import (
     resolve_statistics,
     run_experiment,
 )
-from videomae.training.finetuning import labelled_splits
+from videomae.training.finetuning import classification_example, labelled_splits
 from videomae.training.run_directory import TrainingResult
 from videomae.training.settings import LoaderSettings, OptimSettings, RunSettings, TrainingSettings
 from videomae.training.validation import build_validation
@@ -253,13 +253,9 @@ class Distillation(Experiment):
         generator = torch.Generator().manual_seed(seed)
         return moving_tubelets(pixels, self.config.tubelet_shape, num_visible=self.visible, generator=generator)
 
-    def example_loss(self, model: "nn.Module") -> "Tensor":
-        """Return the loss of one clip on the meta device: of the model alone, with all tubelets."""
-        import torch
-
-        config = self.config
-        pixels = torch.empty(1, config.num_frames, config.num_channels, *config.frame_size, device="meta")
-        return model(pixels, torch.zeros(1, dtype=torch.int64, device="meta")).loss
+    def example_loss(self, model: "PretrainedModel", num_clips: int) -> "Tensor":
+        """Return the loss of clips without data: of the model alone, with all tubelets."""
+        return classification_example(model, num_clips)
 
     def check_devices(self, accelerator: "Accelerator") -> None:
         """Raise a ValueError for several processes."""

@@ -1,16 +1,16 @@
 """What a run would do and take, printed without doing it."""
 
 from videomae.console import output
-from videomae.processes import world_size
+from videomae.processes import local_world_size, world_size
 from videomae.training.experiment import Experiment
-from videomae.training.schedule import Schedule
+from videomae.training.schedule import Schedule, divisors
 
 
 def dry_run(experiment: Experiment) -> None:
     """Print batches, steps, memory, FLOPs and learning rates; the model exists on PyTorch's meta device only."""
     import torch
 
-    from videomae.training.devices import resolve_precision
+    from videomae.training.devices import free_memory, resolve_precision, training_device
     from videomae.training.estimate import estimate
 
     s, config = experiment.settings, experiment.config
@@ -25,10 +25,12 @@ def dry_run(experiment: Experiment) -> None:
         experiment.example_loss,
         half=precision != "float32",
         ema=s.optim.ema is not None,
-        recompute_blocks=config.num_hidden_layers if s.run.gradient_checkpointing else 0,
+        recompute=s.run.gradient_checkpointing,
     ).shared(s.run.strategy, schedule.world_size)
-    clips = schedule.per_device_batch * s.loader.clips_per_video * s.loader.augmentations_per_clip
-    console = output()
+    each = s.loader.clips_per_video * s.loader.augmentations_per_clip
+    clips = schedule.per_device_batch * each
+    console, device = output(), training_device(s.run)
+    copies = f" + {cost.copy_bytes / 1e9:.3g} GB for copies in 16 bits" if cost.copy_bytes else ""
     console.print(schedule.describe(), markup=False)
     console.print(
         f"model: {cost.parameters / 1e6:.2f} M parameters; {cost.forward_flops / 1e9:.4g} GFLOPs per clip forward, "
@@ -36,8 +38,20 @@ def dry_run(experiment: Experiment) -> None:
     )
     console.print(
         f"memory per process, estimated: {cost.memory(clips) / 1e9:.3g} GB = {cost.state_bytes / 1e9:.3g} GB for "
-        f"weights, gradients and optimiser + {clips} clips x {cost.activation_bytes / 1e6:.4g} MB in {precision}"
+        f"weights, gradients and optimiser{copies} + {clips} clips x {cost.activation_bytes / 1e6:.4g} MB in "
+        f"{precision}"
     )
+    free = free_memory(device) / (local_world_size(schedule.world_size) if device.type == "cpu" else 1)
+    if cost.memory(clips) > free:
+        parts = [part for part in divisors(schedule.per_device_batch) if cost.memory(part * each) <= free]
+        advice = (
+            f"--run.per-device-batch {parts[-1]}" if parts else "a smaller model, or --run.strategy fsdp on more GPUs"
+        )
+        console.print(
+            f"warning: this does not fit into the {free / 1e9:.3g} GB that are free on {device}: take {advice}"
+            f"{'' if s.run.gradient_checkpointing else ', or --run.gradient-checkpointing'}",
+            markup=False,
+        )
     console.print("learning rate by step:")
     for step in sorted({round(i * (schedule.steps - 1) / 10) for i in range(11)} | {max(schedule.warmup_steps - 1, 0)}):
         rate = schedule.learning_rate(step)

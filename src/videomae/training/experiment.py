@@ -115,8 +115,11 @@ class Experiment(ABC):
         """
 
     @abstractmethod
-    def example_loss(self, model: "nn.Module") -> "Tensor":
-        """Return the loss of one clip on the meta device, from which the cost of training is estimated."""
+    def example_loss(self, model: "PretrainedModel", num_clips: int) -> "Tensor":
+        """Return the loss of some clips without data on the model's device, such as the meta device.
+
+        From it the cost of training is estimated; see `empty_clips`.
+        """
 
     def mask(self) -> "Callable[[torch.Generator], Tensor] | None":
         """Return what draws the mask of a clip from a seeded generator, in the processes that decode; None: no mask."""
@@ -171,12 +174,12 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
         ValueError: for settings that do not go together.
     """
     from videomae.data.dataset import explaining_dead_workers
-    from videomae.training.devices import build_accelerator
+    from videomae.training.devices import SHARDED, build_accelerator
 
     e, s = experiment, experiment.settings
     accelerator = build_accelerator(s.run, folder=s.out)
     e.check_devices(accelerator)
-    if s.optim.name == "muon" and accelerator.distributed_type in ("FSDP", "DEEPSPEED"):
+    if s.optim.name == "muon" and accelerator.distributed_type in SHARDED:
         raise ValueError(
             "optim.name = 'muon' is not available for sharded weights, as it needs whole matrices: take 'adamw', or "
             "use run.strategy = 'auto'."
@@ -190,7 +193,7 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
     import torch
 
     from videomae.data.dataset import DataTimeMeter
-    from videomae.training.devices import compiles
+    from videomae.training.devices import SHARDED, compiles
     from videomae.training.loop import Job, fit
     from videomae.training.optim import parameter_groups
 
@@ -217,8 +220,9 @@ def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule)
         return e.loss(model, batch, seed)
 
     if accelerator.is_main_process:
-        compiled = ["the model is compiled: the first steps take longer"] if compiles(s.run, accelerator) else []
-        say([*e.describe(model, run), schedule.describe(), *compiled])
+        say([*e.describe(model, run), schedule.describe()])
+        if compiles(e.run_settings(), accelerator.device, sharded=accelerator.distributed_type in SHARDED):
+            say(["the model is compiled: the first steps take longer"])
     groups = parameter_groups(
         model,
         depth=e.config.num_hidden_layers,
@@ -269,6 +273,14 @@ def build_training_loader(
 
 
 # ------------------------------------------------------------------------------------- what methods start from
+
+
+def empty_clips(model: "PretrainedModel", num_clips: int) -> "Tensor":
+    """Return float32 clips (B, T, C, H, W) for a model, on its device, whose pixels are not set."""
+    import torch
+
+    config = model.config
+    return torch.empty(num_clips, config.num_frames, config.num_channels, *config.frame_size, device=model.device)
 
 
 def read_splits(data: TrainingDataSettings) -> tuple[Manifest, Manifest | None]:

@@ -10,6 +10,7 @@ from videomae.training.experiment import (
     Batch,
     Experiment,
     Run,
+    empty_clips,
     open_start,
     read_splits,
     resolve_config,
@@ -156,13 +157,9 @@ class Finetuning(Experiment):
         smoothing = self.settings.augment.label_smoothing
         return weighted_cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
 
-    def example_loss(self, model: "nn.Module") -> "Tensor":
-        """Return the loss of one clip on the meta device."""
-        import torch
-
-        config = self.config
-        pixels = torch.empty(1, config.num_frames, config.num_channels, *config.frame_size, device="meta")
-        return model(pixels, torch.zeros(1, dtype=torch.int64, device="meta")).loss
+    def example_loss(self, model: "PretrainedModel", num_clips: int) -> "Tensor":
+        """Return the loss of clips without data."""
+        return classification_example(model, num_clips)
 
     def validation(self, run: Run) -> "Callable[[nn.Module], dict[str, float]] | None":
         """Return what measures top-1 accuracy, where there are videos to validate on."""
@@ -192,6 +189,13 @@ class Finetuning(Experiment):
         """Merge what LoRA added."""
         head = self.settings.head
         return merged_lora(weights, self.config, head) if head.train == "lora" else weights
+
+
+def classification_example(model: "PretrainedModel", num_clips: int) -> "Tensor":
+    """Return the loss of a classifier for clips without data, on its device."""
+    import torch
+
+    return model(empty_clips(model, num_clips), torch.zeros(num_clips, dtype=torch.int64, device=model.device)).loss
 
 
 def labelled_splits(data: TrainingDataSettings) -> tuple[Manifest, Manifest | None]:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from videomae.errors import CheckpointError, VideoMAEError
 from videomae.options import parse_duration
 from videomae.training.checkpoint import Checkpoints, RunState
-from videomae.training.devices import compiles
+from videomae.training.devices import SHARDED, compiles
 from videomae.training.metrics_log import MetricsLog, memory_used
 from videomae.training.optim import Ema, build_optimizer
 from videomae.training.pace import Pace
@@ -230,7 +230,7 @@ class _Trainer:
         nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             model, [name for name, _ in model.named_buffers()]
         )
-        if compiles(self.run, self.accelerator):
+        if compiles(self.run, self.accelerator.device, sharded=self.accelerator.distributed_type in SHARDED):
             model.compile()
         self.accelerator.gradient_accumulation_steps = self.schedule.accumulation
         if self.accelerator.distributed_type == "DEEPSPEED":

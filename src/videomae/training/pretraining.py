@@ -10,6 +10,7 @@ from videomae.training.experiment import (
     Batch,
     Experiment,
     Run,
+    empty_clips,
     open_start,
     read_splits,
     resolve_config,
@@ -104,7 +105,8 @@ class Pretraining(Experiment):
         mean, std = self.statistics
         self.config = config.replace(image_mean=mean, image_std=std, **s.clips.config_fields())
         self.draw_mask = mask_function(s.mask, self.config)
-        self.hidden = mask_arguments(self.draw_mask(torch.Generator())[None])
+        self.example_mask = self.draw_mask(torch.Generator())
+        self.hidden = mask_arguments(self.example_mask[None])
         self.train, _ = read_splits(s.data)
         self.samples = self.train.samples
 
@@ -139,14 +141,10 @@ class Pretraining(Experiment):
         masks = self.hidden | split_masks(batch["mask"])
         return model(pixels, **masks, output_logits=False, return_dict=False)[0]
 
-    def example_loss(self, model: "nn.Module") -> "Tensor":
-        """Return the loss of one clip on the meta device."""
-        import torch
-
-        config = self.config
-        pixels = torch.empty(1, config.num_frames, config.num_channels, *config.frame_size, device="meta")
-        masks = self.draw_mask(torch.Generator())[None].to("meta")
-        return model(pixels, **(self.hidden | split_masks(masks))).loss
+    def example_loss(self, model: "PretrainedModel", num_clips: int) -> "Tensor":
+        """Return the loss of clips without data."""
+        masks = split_masks(self.example_mask.expand(num_clips, *self.example_mask.shape).to(model.device))
+        return model(empty_clips(model, num_clips), **(self.hidden | masks)).loss
 
     def check_devices(self, accelerator: "Accelerator") -> None:
         """Raise a ValueError for a probe of sharded weights."""

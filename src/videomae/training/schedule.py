@@ -107,3 +107,8 @@ class Schedule:
             f"{self.world_size} processes; {self.steps} steps, {self.steps_per_epoch} an epoch; learning rate "
             f"{self.lr:.3g} after {self.warmup_steps} steps of warm-up, {self.min_lr:.3g} at the end"
         )
+
+
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number, rising: the parts in which a batch can be taken."""
+    return [part for part in range(1, number + 1) if number % part == 0]

@@ -212,7 +212,8 @@ class RunSettings:
     """Compute activations again in the backward pass: less memory, a third more time."""
 
     compile: bool | None = None
-    """Compile the model with torch.compile; None does so on a CUDA GPU with Triton, unless weights are sharded."""
+    """Compile the model with torch.compile; None does so on a CUDA GPU with Triton, unless weights are sharded or a
+    budget is below 10 minutes."""
 
     seed: int = 0
     """Of weights, data order, augmentation, masks and dropout."""

@@ -17,23 +17,21 @@ SMALL = {"image_size": 16, "num_frames": 4, "patch_size": 8, "hidden_size": 16, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "distributed", "triton", "expected"),
+    ("run", "device", "sharded", "triton", "expected"),
     [
-        (None, "cuda", "NO", True, True),
-        (None, "cuda", "MULTI_GPU", True, True),
-        (None, "cuda", "NO", False, False),
-        (None, "cuda", "FSDP", True, False),
-        (None, "cpu", "NO", True, False),
-        (True, "cpu", "NO", False, True),
-        (False, "cuda", "NO", True, False),
+        ({}, "cuda", False, True, True),
+        ({"budget": "1h"}, "cuda", False, True, True),
+        ({"budget": "5m"}, "cuda", False, True, False),
+        ({}, "cuda", False, False, False),
+        ({}, "cuda", True, True, False),
+        ({}, "cpu", False, True, False),
+        ({"compile": True}, "cpu", False, False, True),
+        ({"compile": False}, "cuda", False, True, False),
     ],
 )
-def test_a_model_is_compiled_where_that_helps_or_as_asked_for(
-    monkeypatch, asked, device, distributed, triton, expected
-):
+def test_a_model_is_compiled_where_that_helps_or_as_asked_for(monkeypatch, run, device, sharded, triton, expected):
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object() if triton else None)
-    accelerator = SimpleNamespace(device=torch.device(device), distributed_type=distributed)
-    assert devices.compiles(RunSettings(compile=asked), accelerator) is expected
+    assert devices.compiles(RunSettings(**run), torch.device(device), sharded=sharded) is expected
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import torch
 from videomae.config import VideoMAEConfig
 from videomae.errors import DataError
 from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
-from videomae.training.estimate import Cost
 from videomae.training.optim import Ema, build_optimizer, layer_of, orthogonalized, parameter_groups
 from videomae.training.schedule import Schedule
 from videomae.training.settings import OptimSettings, RunSettings
@@ -206,14 +205,6 @@ def test_the_batch_is_the_same_on_any_number_of_devices(per_device, world_size, 
     plan = make_plan({"batch_size": 12, "per_device_batch": per_device}, world_size=world_size)
     assert (plan.batch_size, plan.accumulation) == (12, accumulation)
     assert (plan.steps_per_epoch, plan.lr) == (8, make_plan({"batch_size": 12}).lr)
-
-
-def test_sharded_state_takes_a_share_of_the_memory():
-    """FSDP shards weights, gradients and the optimiser's averages; ZeRO 2 leaves the weights whole."""
-    cost = Cost(100, 0, 0, weight_bytes=400, optimizer_bytes=1200, activation_bytes=50)
-    assert cost.shared("auto", 4).memory(2) == cost.memory(2) == 1700
-    assert cost.shared("fsdp", 4).memory(2) == 400 + 100
-    assert cost.shared("deepspeed", 4).memory(2) == 400 + 300 + 100
 
 
 def test_a_plan_that_cannot_be_is_refused():
