@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videomae import VideoMAEModel
+from videomae.data.mirroring import resolve_mirroring
 from videomae.settings import parse_settings
 from videomae.training.experiment import (
     Batch,
@@ -29,7 +30,7 @@ from videomae.training.experiment import (
 from videomae.training.finetuning import labelled_splits
 from videomae.training.launch import launch
 from videomae.training.settings import LoaderSettings, TrainingSettings
-from videomae.video.augment import finetune_augmentation, resolve_flip
+from videomae.video.augment import finetune_augmentation
 from videomae.video.augment_settings import FinetuneAugmentation
 
 
@@ -58,6 +59,7 @@ class Contrastive(Experiment):
             raise ValueError(f"temperature must be above 0, got {settings.temperature}. Take 0.1, say.")
         self.train, _ = labelled_splits(settings.data)
         self.samples = self.train.samples
+        self.flip, self.mirroring = resolve_mirroring(settings.augment.flip, self.train.classes)
         self.checkpoint = open_start(settings)
         self.config = resolve_config(settings, self.checkpoint, **settings.clips.config_fields())
         self.statistics = resolve_statistics(settings, self.config)
@@ -72,9 +74,7 @@ class Contrastive(Experiment):
 
     def transform(self) -> Callable[[Tensor], Tensor]:
         mean, std = self.statistics
-        augment = dataclasses.replace(
-            self.settings.augment, flip=resolve_flip(self.settings.augment.flip, self.train.classes)
-        )
+        augment = dataclasses.replace(self.settings.augment, flip=self.flip)
         return finetune_augmentation(augment, mean=mean, std=std, image_size=self.config.frame_size[0])
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> Tensor:

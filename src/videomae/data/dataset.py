@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_
 
 from videomae.data.cache import FrameCache
 from videomae.data.manifest import Manifest, Sample
+from videomae.data.mirroring import Mirroring
 from videomae.errors import DataError, VideoError
 from videomae.processes import safe_path
 from videomae.video.augment import seeded
@@ -66,6 +67,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         threads: decoding threads; by default 1 in a worker of a loader, and one per processor elsewhere.
         backend: of `VideoReader`.
         square_pixels: scale frames whose pixels are not square; False gives the stored ones.
+        mirroring: mirrors videos and their labels, after the transform; training only.
         cache: of the same samples, in their order; for sampling that looks at whole videos. Its clips have C = 1.
     """
 
@@ -86,6 +88,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         threads: int | None = None,
         backend: str = "pyav",
         square_pixels: bool = True,
+        mirroring: Mirroring | None = None,
         cache: FrameCache | None = None,
     ) -> None:
         self.samples = tuple(samples)
@@ -103,6 +106,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self.threads = threads
         self.backend = backend
         self.square_pixels = square_pixels
+        self.mirroring = mirroring
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}.")
         if cache is not None and not sampling.is_of_whole_video:
@@ -112,6 +116,8 @@ class VideoDataset(Dataset[dict[str, Any]]):
             )
         if not training and self.on_bad == "skip":
             raise ValueError("evaluation never replaces a video: pass on_bad='raise', or 'mark' to score it as wrong.")
+        if not training and mirroring is not None:
+            raise ValueError("evaluation never mirrors a video: leave out mirroring.")
         if not training and (clips_per_video, augmentations_per_clip) != (1, 1):
             raise ValueError(
                 "evaluation takes its clips from num_clips and the transform's crops: leave "
@@ -152,6 +158,9 @@ class VideoDataset(Dataset[dict[str, Any]]):
         pixels = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
         np.concatenate(parts, out=pixels)
         item = self._about(index) | {"pixel_values": torch.from_numpy(pixels)}
+        if self.mirroring is not None and rng.random() < self.mirroring.probability:
+            item["pixel_values"] = item["pixel_values"].flip(-1)
+            item["label"] = self.mirroring.labels[item["label"]]
         if self.mask is not None:
             generators = [torch.Generator().manual_seed(_draw_seed(rng)) for _ in item["pixel_values"]]
             item["mask"] = torch.stack([self.mask(generator) for generator in generators])

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from videomae.data.manifest import Manifest, Sample
+from videomae.data.mirroring import resolve_mirroring
 from videomae.errors import DataError
 from videomae.options import parse_duration
 from videomae.training.experiment import (
@@ -147,6 +148,7 @@ class Distillation(Experiment):
         s = settings
         _check(s)
         self.train, self.val = labelled_splits(s.data)
+        self.flip, self.mirroring = resolve_mirroring(s.augment.flip, self.train.classes)
         taught, self.teacher_val = self._hold_out()
         self.taught = len(taught)
         self.samples = (*taught, *(self.teacher_val or ()))
@@ -210,10 +212,9 @@ class Distillation(Experiment):
 
     def transform(self) -> "Callable[[Tensor], Tensor]":
         """Return a crop that is zoomed, turned and shifted; pixels stay uint8."""
-        from videomae.video.augment import distill_augmentation, resolve_flip
+        from videomae.video.augment import distill_augmentation
 
-        flip = resolve_flip(self.settings.augment.flip, self.train.classes)
-        augment = dataclasses.replace(self.settings.augment, flip=flip)
+        augment = dataclasses.replace(self.settings.augment, flip=self.flip)
         return distill_augmentation(augment, side=self.side, image_size=self.config.frame_size[0])
 
     def before_step(self, step: float) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, VideoMAEConfig
 from videomae.console import say
 from videomae.data.manifest import Manifest, Sample
+from videomae.data.mirroring import Mirroring
 from videomae.data.unreadable import UnreadableVideos
 from videomae.processes import working_in
 from videomae.training.run_directory import TrainingResult, describe_model, open_run_directory, save_model
@@ -73,6 +74,7 @@ class Experiment(ABC):
         title: what the progress bar is called.
         score: the figure of a validation that says which weights are best; higher is better.
         faster: beginnings of names of parameters that learn so many times faster, and do not decay.
+        mirroring: of training clips with their labels, where class names ask for it; else it is the transform's.
         frozen: beginning of the names of parameters that are not trained, for the estimate of memory; None trains all.
     """
 
@@ -83,6 +85,7 @@ class Experiment(ABC):
     checkpoint: "Checkpoint | None"
     config: VideoMAEConfig
     statistics: Statistics
+    mirroring: Mirroring | None = None
     frozen: str | None = None
     faster: Mapping[str, float] = MappingProxyType({})
 
@@ -261,6 +264,7 @@ def build_training_loader(
             seed=seed,
             backend=s.loader.backend,
             square_pixels=s.loader.square_pixels,
+            mirroring=e.mirroring,
             cache=e.cache(),
         ),
         batch_size=run.schedule.per_device_batch,

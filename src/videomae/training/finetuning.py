@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from videomae.data.manifest import Manifest, Sample
+from videomae.data.mirroring import resolve_mirroring
 from videomae.training.experiment import (
     Batch,
     Experiment,
@@ -104,6 +105,7 @@ class Finetuning(Experiment):
         self.statistics = resolve_statistics(s, config)
         self.train, self.val, self.known = _in_order_of(self.checkpoint, train, val)
         self.config = config.replace(id2label=dict(enumerate(self.train.classes)))
+        self.flip, self.mirroring = resolve_mirroring(s.augment.flip, self.train.classes)
         self.samples = balanced(self.train) if s.head.balance == "sampling" else self.train.samples
         self.frozen = ENCODER if s.head.train in ("linear", "attentive") else None  # with LoRA less is trained
 
@@ -121,14 +123,11 @@ class Finetuning(Experiment):
         """Standardise the features that the classifier sees, where that is asked for."""
         import torch
 
-        from videomae.video.augment import resolve_flip
-
         s, device = self.settings, run.accelerator.device
         if s.head.standardize and self.known is None:
             standardize_features(
                 model.to(device), s.loader, self.train, self.statistics, batch_size=run.schedule.per_device_batch
             )
-        self.flip = resolve_flip(s.augment.flip, self.train.classes)
         weights = class_weights(self.train) if s.head.balance == "weights" else [1.0] * len(self.train.classes)
         self.class_weights = torch.tensor(weights, device=device)
 
@@ -170,7 +169,9 @@ class Finetuning(Experiment):
     def describe(self, model: "PretrainedModel", run: Run) -> list[str]:
         """Say what is trained on what, and which settings have no effect."""
         s, accelerator = self.settings, run.accelerator
-        notes = []
+        notes, mirrored = [], f"mirrored with probability {self.flip}"
+        if self.mirroring is not None:
+            mirrored = f"mirrored with probability {self.mirroring.probability}, labels of sides too"
         if s.head.standardize and self.known is not None:
             notes.append("head.standardize is not needed: the classifier is the checkpoint's own")
         if run.schedule.per_device_batch == 1 and (s.augment.mixup or s.augment.cutmix):
@@ -181,7 +182,7 @@ class Finetuning(Experiment):
             f"{model.num_parameters() / 1e6:.2f} M parameters are trained, {accelerator.mixed_precision} mixed "
             f"precision on {accelerator.device}",
             f"starts from {s.init or 'random weights'}, with {'a new' if self.known is None else 'its own'} "
-            f"classifier; mirrored with probability {self.flip}",
+            f"classifier; {mirrored}",
             *notes,
         ]
 

@@ -10,7 +10,6 @@ A clip permuted from (T, H, W, C), as readers give it, is resized three times as
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -58,7 +57,7 @@ def finetune_augmentation(
     antialiasing, where v1 has none.
 
     Args:
-        settings: how clips are varied; see `resolve_flip` where classes may name a side.
+        settings: how clips are varied; `videomae.data.mirroring.resolve_mirroring` says how often they are mirrored.
         mean: per channel, in pixels scaled to 0-1; as stored with the model.
         std: likewise.
         image_size: height and width of the result, pixels.
@@ -69,7 +68,7 @@ def finetune_augmentation(
         RandAugment(num_ops=s.randaugment_ops, magnitude=s.randaugment_magnitude, std=s.randaugment_std),
         v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter),
         v2.RandomResizedCrop(image_size, scale=s.area, ratio=s.aspect_ratio, interpolation=BILINEAR, antialias=True),
-        v2.RandomHorizontalFlip(resolve_flip(s.flip)),
+        v2.RandomHorizontalFlip(0.5 if s.flip is None else s.flip),
         partial(normalize, mean=mean, std=std),
         ClipErasing(s.erasing),
     ]
@@ -80,7 +79,7 @@ def distill_augmentation(settings: DistillAugmentation, *, side: int, image_size
     """Return the transform of distillation: (T, C, H, W) uint8 to grey (T, 1, S, S) uint8, with S = ``image_size``.
 
     Args:
-        settings: how clips are varied; see `resolve_flip` where classes may name a side.
+        settings: how clips are varied; `videomae.data.mirroring.resolve_mirroring` says how often they are mirrored.
         side: whole frames are first squeezed to squares of so many pixels.
         image_size: height and width of the result, pixels.
     """
@@ -90,7 +89,7 @@ def distill_augmentation(settings: DistillAugmentation, *, side: int, image_size
         v2.Grayscale(),
         AffineCrop(image_size, zoom=s.zoom, stretch=s.stretch, turn=s.turn, shift=s.shift),
         v2.ColorJitter(contrast=s.contrast),
-        v2.RandomHorizontalFlip(resolve_flip(s.flip)),
+        v2.RandomHorizontalFlip(0.5 if s.flip is None else s.flip),
     ]
     return v2.Compose(steps)
 
@@ -166,27 +165,6 @@ def normalize(
     for place in product(*map(range, pixel_values.shape[:-3])) if is_on_cpu else [()]:
         result[place].copy_(pixel_values[place]).sub_(shift).div_(scale)
     return result
-
-
-def resolve_flip(flip: float | None, classes: Sequence[str] = ()) -> float:
-    """Return the probability of mirroring; None stands for 0.5, or 0 where a class name speaks of a side."""
-    if flip is not None:
-        return flip
-    return 0.0 if direction_classes(classes) else 0.5
-
-
-def direction_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the class names that speak of a side or a sense of rotation, such as ``Swiping_Left``.
-
-    Mirroring such a clip makes its label wrong: set ``flip`` to 0 where this is not empty.
-    """
-    return tuple(name for name in classes if _speaks_of_a_side(name))
-
-
-def _speaks_of_a_side(name: str) -> bool:
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    is_turning = "clockwise" in "".join(words) or not {"cw", "ccw"}.isdisjoint(words)
-    return is_turning or any(re.fullmatch("(left|right)(wards?|hand(ed)?|side)?", word) for word in words)
 
 
 # ------------------------------------------------------------------------------------------------- transforms

@@ -40,7 +40,8 @@ class DistillAugmentation:
     """The contrast is changed by up to this fraction."""
 
     flip: float | None = None
-    """Probability of mirroring left and right; None is 0.5, or 0 where a class name speaks of a side."""
+    """Probability of mirroring left and right, and with it the labels of classes such as ``Swiping_Left``; None is 0.5,
+    or 0 where a class names a side and none the other."""
 
     label_smoothing: float = 0.1
     """Fraction of each label that the loss spreads over all classes."""
@@ -78,7 +79,8 @@ class FinetuneAugmentation:
     """Narrowest and widest crop, width / height."""
 
     flip: float | None = None
-    """Probability of mirroring left and right; None is 0.5, or 0 where a class name speaks of a side."""
+    """Probability of mirroring left and right, and with it the labels of classes such as ``Swiping_Left``; None is 0.5,
+    or 0 where a class names a side and none the other."""
 
     erasing: float = 0.25
     """Probability of replacing a rectangle by noise."""

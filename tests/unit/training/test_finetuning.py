@@ -16,7 +16,6 @@ from videomae.training import finetuning as finetune
 from videomae.training.metrics_log import read_metrics
 from videomae.training.settings import TrainingDataSettings
 from videomae.training.validation import build_eval_loader
-from videomae.video.augment import resolve_flip
 from videomae.video.synthetic import MOTIONS
 
 CLASSES = sorted(MOTIONS)
@@ -187,12 +186,6 @@ def test_class_weights_train_on_classes_of_unequal_size(data, tmp_path):
     (data / "skewed.csv").write_text(f"path,label\n{table}")
     chosen = settings("finetune", data, tmp_path / "run", "--head.balance", "weights", "--run.steps", "1")
     assert finetune.finetune(dataclasses.replace(chosen, data=TrainingDataSettings(data / "skewed.csv"))).steps == 1
-
-
-def test_clips_are_not_mirrored_where_a_class_names_a_side():
-    assert resolve_flip(None, ["walk", "run"]) == 0.5
-    assert resolve_flip(None, CLASSES) == 0.0
-    assert resolve_flip(0.3, CLASSES) == 0.3
 
 
 def test_videos_without_labels_are_refused(data, tmp_path):

@@ -15,7 +15,6 @@ from videomae.video.augment import (
     PretrainAugmentation,
     RandAugment,
     ShrinkShortSide,
-    direction_classes,
     eval_views,
     finetune_augmentation,
     mix,
@@ -222,9 +221,3 @@ def test_mixing_needs_normalised_clips():
             settings=FinetuneAugmentation(),
             seed=0,
         )
-
-
-def test_classes_that_name_a_direction_are_noticed():
-    names = ("04_V_Swiping_Left", "SwipeRight", "turn left", "CW_Rotation", "CCWRotation", "upright", "Bright", "cleft")
-    assert direction_classes(names) == names[:5]
-    assert len(direction_classes(sides := ("Leftward", "ClockWise", "righthand", "turn anti clockwise"))) == len(sides)
