@@ -54,3 +54,13 @@ Seconds = Annotated[
 
 Device = Annotated[str | None, tyro.conf.arg(help="cpu, cuda, cuda:1, mps; by default a GPU if there is one.")]
 """Where a command runs its model."""
+
+Dtype = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="float32, bfloat16, float16, or auto for the stored one: of the parameters and of the computation. By "
+        "default parameters are float32, and a CUDA GPU computes in bfloat16 where it has that: float32 is exact. An "
+        "exported file is in its own."
+    ),
+]
+"""What a command's model computes in."""

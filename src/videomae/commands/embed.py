@@ -14,7 +14,7 @@ from videomae.inference.devices import torchrun_group
 from videomae.inference.embed import Engine, embed
 from videomae.inference.embedder import FeatureKind
 from videomae.inference.feature_store import list_unreadable
-from videomae.options import Device, Flag
+from videomae.options import Device, Dtype, Flag
 
 
 @dataclasses.dataclass
@@ -42,6 +42,8 @@ class EmbedSettings:
 
     device: Device = None
 
+    dtype: Dtype = None
+
     engine: Engine = "local"
     """"ray" runs it as a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine; torch runs it
     here, openvino and onnx an exported encoder; "local" takes what is there."""
@@ -67,6 +69,7 @@ def main(settings: EmbedSettings) -> int:
             npy=s.npy,
             batch_size=s.batch_size,
             device=s.device,
+            dtype=s.dtype,
             engine=s.engine,
             actors=s.actors,
             progress=progress,

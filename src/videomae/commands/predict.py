@@ -22,7 +22,7 @@ from videomae.inference.classifier import VideoClassifier, predict
 from videomae.inference.engines.formats import EngineName
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.protocols import ProtocolName
-from videomae.options import Flag
+from videomae.options import Dtype, Flag
 from videomae.video.damage import OnError
 from videomae.video.reader import past_damage
 from videomae.video.source import is_seekable_url, is_stream, shown
@@ -105,9 +105,7 @@ class PredictSettings:
     """cpu, cuda, cuda:1, mps, or what the engine knows; by default a GPU if there is one, with OpenVINO and ONNX the
     CPU."""
 
-    dtype: str = "float32"
-    """Of the model's parameters: float32, bfloat16, float16, or auto for the stored one; an exported file is in its
-    own."""
+    dtype: Dtype = None
 
 
 def main(settings: PredictSettings) -> int:

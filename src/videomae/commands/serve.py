@@ -8,7 +8,7 @@ import tyro
 
 from videomae.console import say, working
 from videomae.inference.engines.formats import EngineName
-from videomae.options import Device
+from videomae.options import Device, Dtype
 from videomae.serving.limits import Limits
 
 TOKEN_VARIABLE = "VIDEOMAE_TOKEN"
@@ -41,8 +41,7 @@ class ServeSettings:
 
     device: Device = None
 
-    dtype: str = "float32"
-    """Of the model's parameters: float32, bfloat16 or float16."""
+    dtype: Dtype = None
 
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -58,7 +57,7 @@ def main(settings: ServeSettings) -> int:
         raise ValueError(f"--port must lie in 0-65535, got {s.port}.")
     token = _token(s.token_file)
     with working("loading the model"):
-        model = ServedModel.open(s.model, name=s.name, engine=s.engine, device=s.device, dtype=_dtype(s))
+        model = ServedModel.open(s.model, name=s.name, engine=s.engine, device=s.device, dtype=s.dtype)
     service = Service(model, s.limits, allowed_hosts=frozenset(s.allow_urls))
     if token is None and s.host not in ("127.0.0.1", "::1", "localhost"):
         say([f"warning: whoever reaches {s.host} may ask, as there is no token (--token-file, {TOKEN_VARIABLE})"])
@@ -70,11 +69,6 @@ def main(settings: ServeSettings) -> int:
         on_listening=lambda address: say([f"{model.name} is served at {address} (Ctrl-C ends it)"]),
     )
     return 0
-
-
-def _dtype(settings: ServeSettings) -> str | None:
-    """Return the dtype; None leaves an exported file in its own."""
-    return None if settings.dtype == "float32" else settings.dtype
 
 
 def _token(file: Path | None) -> str | None:

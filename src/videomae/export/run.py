@@ -114,7 +114,7 @@ def export(
         if exported is None:
             raise CheckpointError(f"{made.name} is no exported file.")
         verification = verify(
-            TorchEngine(source, opened.processor) if source_size is None else ProcessedEngine(source, opened.processor),
+            (TorchEngine if source_size is None else ProcessedEngine)(source, opened.processor, dtype=source.dtype),
             exported,
             clips.frames,
             clips=clips.source,

@@ -87,14 +87,19 @@ class VideoClassifier:
     Args:
         model: the classifier, on the device where it should run; or an exported one.
         processor: turns frames into its input.
+        dtype: of the parameters, where it was asked for; with None a CUDA GPU computes in bfloat16 where it has that.
     """
 
     def __init__(
-        self, model: "VideoMAEForVideoClassification | ExportedModel", processor: VideoMAEImageProcessor
+        self,
+        model: "VideoMAEForVideoClassification | ExportedModel",
+        processor: VideoMAEImageProcessor,
+        *,
+        dtype: "torch.dtype | str | None" = None,
     ) -> None:
         self.model = model
         self.processor = processor
-        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor)
+        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor, dtype=dtype)
 
     @property
     def config(self) -> VideoMAEConfig:
@@ -118,7 +123,9 @@ class VideoClassifier:
             engine: "torch", or "openvino" or "onnx", which run exported files without importing PyTorch; None takes the
                 checkpoint where there is one, and otherwise the exported file that is there.
             device: where to run; None takes a GPU if there is one, with OpenVINO and ONNX the CPU.
-            dtype: of the parameters, e.g. "bfloat16"; None is float32. An exported file is in that of its export.
+            dtype: of the parameters and of the computation, e.g. "bfloat16", or "float32" for exactness; with None the
+                parameters are float32, and a CUDA GPU that has bfloat16 computes in it. An exported file is in that of
+                its export.
             options: as for ``VideoMAEForVideoClassification.from_pretrained``; for an exported file those of the Hub.
 
         Raises:
@@ -132,7 +139,7 @@ class VideoClassifier:
         from videomae.models.videomae import VideoMAEForVideoClassification
 
         opened = open_model(path_or_id, VideoMAEForVideoClassification, device=device, dtype=dtype, **options)
-        return cls(opened.model, opened.processor)
+        return cls(opened.model, opened.processor, dtype=dtype)
 
     def __call__(
         self,
@@ -257,7 +264,7 @@ def predict(
         batch_size: views that go through the model at once.
         engine: as for ``VideoClassifier.from_pretrained``; a classifier stays what it is.
         device: where to run; a classifier stays where it is.
-        dtype: of the parameters; those of a classifier stay as they are.
+        dtype: as for ``VideoClassifier.from_pretrained``; a classifier stays what it is.
         on_error: what to do where a video does not decode: "skip" goes on behind the damage, "truncate" ends before it,
             "raise" gives a result with an error. Frames are then chosen of those that remain.
         fps: frames per second of files that hold no times; others keep their own.

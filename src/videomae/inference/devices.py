@@ -39,24 +39,29 @@ def choose_device(device: "torch.device | str | None") -> "torch.device":
     return chosen
 
 
+def compute_dtype(device: "torch.device", parameters: "torch.dtype") -> "torch.dtype":
+    """Return what a model computes in unless that is asked for: bfloat16 for float32 on a CUDA GPU that has it."""
+    import torch
+
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 and parameters is torch.float32 else parameters
+
+
 @contextmanager
-def torchrun_group(device: "torch.device | str" = "cpu", *, timeout: timedelta | None = None) -> Iterator[int]:
+def torchrun_group(*, timeout: timedelta | None = None) -> Iterator[int]:
     """Join the group of processes that ``torchrun`` started, if it did, and yield the rank; at the end all are awaited.
 
+    What they exchange are results, from the memory of the host: Gloo does it, which needs no GPU.
+
     Args:
-        device: whose tensors the processes exchange, as from `choose_device`: GPUs do it by NCCL, others by Gloo.
-        timeout: how long one may wait for another; None is the backend's own.
+        timeout: how long one may wait for another; None is Gloo's own, 30 minutes.
     """
     if world_size() == 1:
         yield 0
         return
-    import torch
     import torch.distributed as dist
 
-    device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+    dist.init_process_group("gloo", timeout=timeout)
     try:
         yield dist.get_rank()
         dist.barrier()

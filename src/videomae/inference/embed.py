@@ -30,6 +30,7 @@ from videomae.inference.feature_store import (
 )
 from videomae.packages import require
 from videomae.processes import rank, working_in, world_size
+from videomae.video.clips import read_ahead
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def embed(
     npy: bool = False,
     batch_size: int = 8,
     device: str | None = None,
+    dtype: str | None = None,
     engine: Engine = "local",
     actors: int = 1,
     progress: Progress = no_progress,
@@ -73,6 +75,7 @@ def embed(
         npy: also write each video's (R, D) float32 as an .npy file, see `npy_names`.
         batch_size: clips that go through the model at once.
         device: where to run; None takes a GPU if there is one.
+        dtype: as for ``VideoClassifier.from_pretrained``.
         engine: "ray" runs a Ray Data pipeline, on the cluster that RAY_ADDRESS names or on this machine; the others run
             here, as for ``VideoEmbedder.from_pretrained``, and "local" takes what is there.
         actors: processes that hold the model with "ray"; each takes a GPU where Ray has any.
@@ -93,7 +96,7 @@ def embed(
         raise ValueError(f"actors must be at least 1, got {actors}.")
     out, kind = Path(out), kind or FeatureKind()
     runtime = None if engine in ("local", "ray") else cast(EngineName, engine)
-    embedder = VideoEmbedder.from_pretrained(model, engine=runtime, device=device)
+    embedder = VideoEmbedder.from_pretrained(model, engine=runtime, device=device, dtype=dtype)
     embedder.check(kind, batch_size)
     settings = describe(manifest, embedder, kind) | {"npy": npy, "model": _resolved(model)}
     with working_in(out, alone=rank() == 0):
@@ -106,7 +109,8 @@ def embed(
             # Actors work in another directory.
             files = tuple(dataclasses.replace(sample, file=sample.file.absolute()) for sample in manifest)
             write = partial(write, manifest=dataclasses.replace(manifest, samples=files), out=out.absolute())
-            written = _write_with_ray(missing, write, _resolved(model), device, actors)
+            load = partial(VideoEmbedder.from_pretrained, _resolved(model), device=device, dtype=dtype)
+            written = _write_with_ray(missing, write, load, actors)
         else:
             written = _write_here(missing, write, embedder)
         for done, _ in enumerate(written, settings["parts"] - len(missing) + 1):
@@ -122,17 +126,22 @@ def describe(manifest: Manifest, embedder: VideoEmbedder, kind: FeatureKind) -> 
     classes = manifest.classes
     rows = [(v.path, v.start, v.end, v.label is not None and classes[v.label], v.split, v.group) for v in manifest]
     size = part_size(len(manifest), kind.per)
-    return dataclasses.asdict(kind) | {
-        "format": FORMAT,
-        "fingerprint": embedder.fingerprint(),
-        "sampling": sampling.method,
-        "stride": sampling.stride,
-        "fps": sampling.fps,
-        "videos": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32],
-        "root": str(manifest.root.resolve()),
-        "part_videos": size,
-        "parts": -(-len(manifest) // size),
-    }
+    dtype = str(embedder.engine.dtype).removeprefix("torch.")
+    return (
+        dataclasses.asdict(kind)
+        | ({} if dtype == "float32" else {"dtype": dtype})
+        | {
+            "format": FORMAT,
+            "fingerprint": embedder.fingerprint(),
+            "sampling": sampling.method,
+            "stride": sampling.stride,
+            "fps": sampling.fps,
+            "videos": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32],
+            "root": str(manifest.root.resolve()),
+            "part_videos": size,
+            "parts": -(-len(manifest) // size),
+        }
+    )
 
 
 def _resolved(model: str | Path) -> str:
@@ -147,7 +156,7 @@ def _write_here(missing: Sequence[int], write: WritePart, embedder: VideoEmbedde
 
 
 def _write_with_ray(
-    missing: Sequence[int], write: WritePart, model: str, device: str | None, actors: int
+    missing: Sequence[int], write: WritePart, load: Callable[[], VideoEmbedder], actors: int
 ) -> Iterator[int]:
     """Let actors that hold the model write the parts, and yield the number of each when it is there."""
     import ray
@@ -155,7 +164,7 @@ def _write_with_ray(
 
     class Writer:
         def __init__(self) -> None:
-            self.embedder = VideoEmbedder.from_pretrained(model, device=device)
+            self.embedder = load()
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             for number in batch["part"]:
@@ -214,8 +223,9 @@ def _embed_all(
             return error
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        for i in range(0, len(samples), batch_size):
-            found = list(pool.map(read, samples[i : i + batch_size]))
+        starts = range(0, len(samples), batch_size)
+        # While the model looks at a batch, the next one is decoded.
+        for found in read_ahead(list(pool.map(read, samples[i : i + batch_size])) for i in starts):
             clips = [clip for clip in found if not isinstance(clip, VideoError)]
             tokens = iter(embedder.encode([clip[2] for clip in clips], kind.layer) if clips else ())
             for clip in found:

@@ -102,11 +102,18 @@ class VideoEmbedder:
     Args:
         model: the encoder, on the device where it should run; or an exported one.
         processor: turns frames into its input.
+        dtype: of the parameters, where it was asked for; with None a CUDA GPU computes in bfloat16 where it has that.
     """
 
-    def __init__(self, model: "VideoMAEModel | ExportedModel", processor: "VideoMAEImageProcessor") -> None:
+    def __init__(
+        self,
+        model: "VideoMAEModel | ExportedModel",
+        processor: "VideoMAEImageProcessor",
+        *,
+        dtype: "torch.dtype | str | None" = None,
+    ) -> None:
         self.model, self.processor = model, processor
-        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor)
+        self.engine: Engine = model if isinstance(model, ExportedModel) else TorchEngine(model, processor, dtype=dtype)
 
     @classmethod
     def from_pretrained(
@@ -115,18 +122,19 @@ class VideoEmbedder:
         *,
         engine: EngineName | None = None,
         device: "torch.device | str | None" = None,
+        dtype: "torch.dtype | str | None" = None,
     ) -> Self:
         """Load the encoder of a checkpoint of any family, pre-trained or fine-tuned, or an exported one.
 
         Arguments and errors are those of `VideoClassifier.from_pretrained`.
         """
-        exported = open_exported(path_or_id, "encoder", engine, device=device)
+        exported = open_exported(path_or_id, "encoder", engine, device=device, dtype=dtype)
         if exported is not None:
             return cls(exported, exported.processor)
         from videomae.models.videomae import VideoMAEModel
 
-        opened = open_model(path_or_id, VideoMAEModel, device=device)
-        return cls(opened.model, opened.processor)
+        opened = open_model(path_or_id, VideoMAEModel, device=device, dtype=dtype)
+        return cls(opened.model, opened.processor, dtype=dtype)
 
     def __call__(
         self,
@@ -238,11 +246,9 @@ class VideoEmbedder:
     def encode(self, clips: Sequence[Any], layer: int) -> NDArray[np.float32]:
         """Return the tokens, (clips, N, D), of a layer for clips as `clips` prepares them."""
         pixels = join(clips)
-        if layer == -1 or isinstance(self.model, ExportedModel):
+        if layer == -1 or not isinstance(self.engine, TorchEngine):
             return self.engine(pixels)
-        import torch
-
-        with torch.inference_mode():
-            pixels = pixels.to(self.model.device, self.model.dtype)
-            outputs: Any = self.model(pixels, output_hidden_states=True, return_dict=True)
+        with self.engine.computing():
+            pixels = pixels.to(self.engine.model.device, self.engine.model.dtype)
+            outputs: Any = self.engine.model(pixels, output_hidden_states=True, return_dict=True)
         return outputs.hidden_states[layer].float().cpu().numpy()

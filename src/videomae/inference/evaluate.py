@@ -116,7 +116,7 @@ def evaluate(
         "fraction_of_time_waiting_for_videos": round(meter.wait_fraction, 3),
         "processes": world_size,
         "engine": classifier.engine.name,
-        "dtype": str(classifier.model.dtype),
+        "dtype": classifier.engine.dtype,
     }
     return summarize(videos, data.classes, confidence=confidence, seed=seed, about=about)
 

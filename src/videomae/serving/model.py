@@ -73,7 +73,7 @@ class ServedModel:
 
         opened: Any = open_model(path_or_id, PretrainedModel, device=device, dtype=dtype)
         if opened.model.task == "classification":
-            return cls(name, classifier=VideoClassifier(opened.model, opened.processor))
+            return cls(name, classifier=VideoClassifier(opened.model, opened.processor, dtype=dtype))
         if opened.model.task == "pretraining":
             return cls(name, pretrained=load_pretrained(path_or_id, device=device))
         raise CheckpointError(

@@ -111,7 +111,7 @@ def resolve_precision(run: RunSettings) -> str:
         return run.precision
     import torch
 
-    bf16 = run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    bf16 = run.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if bf16 else "float32"
 
 

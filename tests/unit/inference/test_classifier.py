@@ -139,3 +139,18 @@ def test_files_are_classified_in_order_and_a_bad_one_does_not_stop_the_others(pl
     assert first.error is None
     assert (bad.path, bad.predictions) == (str(tmp_path / "text.mp4"), [])
     assert "text.mp4" in bad.error
+
+
+def test_a_device_may_compute_in_less_than_the_parameters_are_unless_that_is_asked_for(place, monkeypatch):
+    """As a CUDA GPU does by default: the answers are nearly the same."""
+    exact, usual = (VideoClassifier.from_pretrained(place / "model", device="cpu", dtype=d) for d in ("float32", None))
+    clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    expected = exact.probabilities(clips)
+    assert torch.equal(usual.probabilities(clips), expected)
+    monkeypatch.setattr("videomae.inference.engines.pytorch.compute_dtype", lambda device, parameters: torch.bfloat16)
+    assert (exact.engine.dtype, usual.engine.dtype) == ("torch.float32", "torch.bfloat16")
+    assert torch.equal(exact.probabilities(clips), expected)
+    found = usual.probabilities(clips)
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+    assert usual.model.dtype is torch.float32

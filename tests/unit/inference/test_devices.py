@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from videomae.inference.devices import choose_device, process_of_group, torchrun_group
+from videomae.inference.devices import choose_device, compute_dtype, process_of_group, torchrun_group
 
 
 @pytest.mark.parametrize("device", ["quantum", "cuda:99"])
@@ -26,3 +26,18 @@ def test_each_process_of_torchrun_has_a_gpu_of_its_own(monkeypatch):
 def test_without_torchrun_a_process_is_alone():
     with torchrun_group() as rank:
         assert (rank, *process_of_group()) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "parameters", "expected"),
+    [
+        ("cuda", True, torch.float32, torch.bfloat16),
+        ("cuda", False, torch.float32, torch.float32),
+        ("cuda", True, torch.float16, torch.float16),
+        ("cpu", True, torch.float32, torch.float32),
+        ("mps", True, torch.float32, torch.float32),
+    ],
+)
+def test_a_gpu_computes_in_bfloat16_where_it_has_that(monkeypatch, device, has_bf16, parameters, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    assert compute_dtype(torch.device(device), parameters) is expected

@@ -5,13 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 from feature_folders import embed_videos, make_place, one_video, save_model
+from videomae.data.manifest import read_manifest
 from videomae.errors import CheckpointError
-from videomae.inference.feature_store import FORMAT, part_size, read_features, write_part
+from videomae.inference.embed import _embed_all
+from videomae.inference.embedder import FeatureKind, VideoEmbedder
+from videomae.inference.feature_store import FORMAT, part_size, read_features, stored_settings, write_part
 from videomae.video.synthetic import MOTIONS
 
 
@@ -143,3 +148,38 @@ def test_npy_of_a_manifest_with_absolute_paths_stays_in_its_folder(place, tmp_pa
     embed_videos(place, tmp_path / "out", data=tmp_path / "list.csv", npy=True)
     expected = (tmp_path / "out" / "npy").joinpath(*tmp_path.parts[1:]) / "video.npy"
     assert list(tmp_path.rglob("*.npy")) == [expected]
+
+
+def test_features_of_another_precision_are_others(place, monkeypatch):
+    """Those of float32 are as ever; the encoder's inner layers are computed in it, too."""
+    embed_videos(place, "exact")
+    assert "dtype" not in stored_settings(place / "exact")
+    monkeypatch.setattr("videomae.inference.engines.pytorch.compute_dtype", lambda *given: torch.bfloat16)
+    with pytest.raises(CheckpointError, match="dtype was None, is 'bfloat16'"):
+        embed_videos(place, "exact")
+    for layer in (-1, 1):
+        embed_videos(place, f"half{layer}", layer=layer)
+        embed_videos(place, f"whole{layer}", layer=layer, dtype="float32")
+        half, whole = (np.stack(read_features(place / f"{n}{layer}")["vector"].to_numpy()) for n in ("half", "whole"))
+        assert not np.array_equal(half, whole)
+        np.testing.assert_allclose(half, whole, atol=0.1)
+
+
+def test_the_next_batch_is_decoded_while_the_model_looks_at_one(place, monkeypatch):
+    manifest = read_manifest(place / "videos")
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    read, reads_third = embedder.clips, threading.Event()
+
+    def clips(sample, kind):
+        if sample is manifest.samples[2]:
+            reads_third.set()
+        return read(sample, kind)
+
+    def encode(pixels, layer):
+        assert reads_third.wait(60), "nothing is decoded meanwhile"
+        return np.zeros((len(pixels), 8, 4))
+
+    monkeypatch.setattr(embedder, "clips", clips)
+    monkeypatch.setattr(embedder, "encode", encode)
+    monkeypatch.setattr(embedder, "rows", lambda spans, tokens, per: len(tokens))
+    assert list(_embed_all(manifest.samples[:4], embedder, FeatureKind(), 2)) == [1] * 4

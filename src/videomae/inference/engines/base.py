@@ -28,6 +28,7 @@ class Engine(Protocol):
         name: "torch", "openvino" or "onnx".
         config: sizes of the model, names of its classes, and how the frames of a clip are chosen.
         processor: resizes and crops frames to the model's size.
+        dtype: what the model computes in.
         views: cuts the views out of a clip, in the form that this engine prefers.
     """
 
@@ -39,6 +40,9 @@ class Engine(Protocol):
 
     @property
     def processor(self) -> VideoMAEImageProcessor: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
 
     def load(self) -> None:
         """Make ready to run, where that was not done when the model was opened."""

@@ -3,12 +3,15 @@
 B clips · T frames · H height and W width in pixels · C channels
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videomae.config import VideoMAEConfig
+from videomae.inference.devices import compute_dtype
 from videomae.inference.protocols import ViewTransform
 from videomae.video.processors import VideoMAEImageProcessor
 
@@ -22,18 +25,41 @@ class TorchEngine:
     Args:
         model: classifier or encoder.
         processor: turns frames into its input.
+        dtype: that was asked for, in which the parameters are; None leaves it to the device, see `compute_dtype`.
     """
 
     name: ClassVar[str] = "torch"
     views: ClassVar[type[ViewTransform]] = ViewTransform
 
-    def __init__(self, model: Any, processor: VideoMAEImageProcessor) -> None:
+    def __init__(
+        self, model: Any, processor: VideoMAEImageProcessor, *, dtype: "torch.dtype | str | None" = None
+    ) -> None:
         self.model, self.processor = model, processor
+        self._is_exact = dtype is not None
 
     @property
     def config(self) -> VideoMAEConfig:
         """Sizes of the model, names of its classes, and how the frames of a clip are chosen."""
         return self.model.config
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in, such as "torch.bfloat16"."""
+        return str(self._compute_dtype)
+
+    @property
+    def _compute_dtype(self) -> "torch.dtype":
+        return self.model.dtype if self._is_exact else compute_dtype(self.model.device, self.model.dtype)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Let the model compute without gradients, in ``dtype``."""
+        import torch
+
+        dtype, device = self._compute_dtype, self.model.device.type
+        autocast = torch.autocast(device, dtype) if dtype != self.model.dtype else nullcontext()
+        with torch.inference_mode(), autocast:
+            yield
 
     def load(self) -> None:
         """Do nothing: a model is ready."""
@@ -47,7 +73,7 @@ class TorchEngine:
         import torch
 
         pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3) if isinstance(frames, np.ndarray) else frames
-        with torch.inference_mode():
+        with self.computing():
             pixels = pixels.to(self.model.device)
             if pixels.dtype == torch.uint8:
                 mean, std = (torch.from_numpy(v).to(pixels.device).view(-1, 1, 1) for v in self.processor.normalization)
