@@ -62,7 +62,8 @@ def main(settings: ReconstructSettings) -> int:
     with working("loading the model"):
         opened = load_pretrained(s.model, device=s.device)
     config = opened.model.config
-    clip = read_clips(s.video, ClipSampling.of_model(config, stride=s.stride), clip_frames=config.num_frames)[0]
+    sampling = ClipSampling.of_model(config, stride=s.stride)
+    clip = read_clips(s.video, sampling, clip_frames=config.num_frames, shrink=opened.processor.shrink)[0]
     pixel_values = opened.processor(clip, return_tensors="pt").pixel_values
     ratio = (DEFAULT_CELL_RATIO if s.mask == "running_cell" else DEFAULT_RATIO) if s.ratio is None else s.ratio
     try:

@@ -69,12 +69,16 @@ class FrameCache:
 
 
 def _read(sample: Sample, *, side: int, max_frames: int, **options: Any) -> NDArray[np.uint8] | None:
+    def squeeze(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+        return Squeeze(side)(pixels).permute(1, 2, 0).numpy()
+
     try:
         with VideoReader(sample.file, peek=False, **options) as reader:
             stretch = sample.some_frames_of(reader.times)
             kept = min(len(stretch), max_frames)
             places = ((np.arange(kept) + 0.5) * (len(stretch) / kept)).astype(np.int64)
-            frames = torch.from_numpy(reader.frames_at(stretch.start + places)).permute(0, 3, 1, 2)
+            frames = torch.from_numpy(reader.frames_at(stretch.start + places, shrink=squeeze)).permute(0, 3, 1, 2)
     except VideoError:
         return None  # whoever reads the file next reports it
-    return F.rgb_to_grayscale(Squeeze(side)(frames))[:, 0].contiguous().numpy()
+    return F.rgb_to_grayscale(frames)[:, 0].contiguous().numpy()

@@ -27,7 +27,7 @@ from videomae.data.mirroring import Mirroring
 from videomae.errors import DataError, VideoError
 from videomae.processes import safe_path
 from videomae.video.augment import seeded
-from videomae.video.reader import VideoReader
+from videomae.video.reader import Shrink, VideoReader
 from videomae.video.sampling import ClipSampling, Indices
 
 ON_BAD = ("raise", "skip", "mark")
@@ -68,6 +68,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         backend: of `VideoReader`.
         square_pixels: scale frames whose pixels are not square; False gives the stored ones.
         mirroring: mirrors videos and their labels, after the transform; training only.
+        shrink: what is done to each frame as it is decoded, before the transform.
         cache: of the same samples, in their order; for sampling that looks at whole videos. Its clips have C = 1.
     """
 
@@ -89,6 +90,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         backend: str = "pyav",
         square_pixels: bool = True,
         mirroring: Mirroring | None = None,
+        shrink: Shrink | None = None,
         cache: FrameCache | None = None,
     ) -> None:
         self.samples = tuple(samples)
@@ -107,6 +109,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         self.backend = backend
         self.square_pixels = square_pixels
         self.mirroring = mirroring
+        self.shrink = shrink
         if self.on_bad not in ON_BAD:
             raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}.")
         if cache is not None and not sampling.is_of_whole_video:
@@ -177,7 +180,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         with VideoReader(sample.file, threads=threads, peek=False, **options) as reader:
             stretch = sample.some_frames_of(reader.times)
             indices = stretch.start + self._choose(len(stretch), reader.fps, rng)
-            frames = reader.frames_at(indices.ravel())
+            frames = reader.frames_at(indices.ravel(), shrink=self.shrink)
         return torch.from_numpy(frames).unflatten(0, indices.shape).permute(0, 1, 4, 2, 3)
 
     def _choose(self, num_frames: int, video_fps: float, rng: np.random.Generator) -> Indices:

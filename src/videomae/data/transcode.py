@@ -12,7 +12,6 @@ from videomae.video.encode import VideoWriter
 from videomae.video.reader import TIME_TOLERANCE, VideoReader
 
 CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
-CHUNK = 32  # frames held in memory
 # Without deblocking, arithmetic coding and weighted prediction a decoder needs less than half the time. Seven of eight
 # frames are such that no other refers to them: a reader of every fourth frame skips most of these.
 FAST_TO_DECODE = {"tune": "fastdecode", "bf": "7", "b_strategy": "0", "b-pyramid": "none"}
@@ -92,10 +91,9 @@ def copy_file(
             threads=1,  # files are encoded side by side
             name=name,
         ) as writer:
-            for begin in range(first, first + total, CHUNK):
-                chunk = slice(begin, min(begin + CHUNK, first + total))
-                for image, stamp in zip(reader.frames_at(ranks[chunk]), stamps[chunk].tolist(), strict=True):
-                    writer.write(image, tick=stamp)
+            chosen = slice(first, first + total)
+            for image, stamp in zip(reader.frames_in_turn(ranks[chosen]), stamps[chosen].tolist(), strict=True):
+                writer.write(image, tick=stamp)
     return total, len(ranks)
 
 
@@ -125,7 +123,7 @@ def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | N
         chosen = np.unique(np.linspace(0, len(ranks) - 1, COMPARED_FRAMES).astype(int))
         expected = [
             av.VideoFrame.from_ndarray(image, format="rgb24").reformat(made.width, made.height).to_ndarray()
-            for image in original.frames_at(ranks[chosen])
+            for image in original.frames_in_turn(ranks[chosen])
         ]
         differences = np.stack(expected).astype(float) - made.frames_at(chosen)
     worst = (differences**2).mean(axis=(1, 2, 3)).max()

@@ -92,7 +92,8 @@ def _read(sample: Sample, card: ModelCard) -> NDArray[np.uint8] | None:
         with VideoReader(sample.file) as reader:
             stretch = sample.some_frames_of(reader.times)
             chosen = ClipSampling.of_model(config)(len(stretch), video_fps=reader.fps, clip_frames=config.num_frames)[0]
-            frames = reader.frames_at(stretch.start + chosen)
+            shrink = None if card.source_size else card.processor.shrink_eight_bit
+            frames = reader.frames_at(stretch.start + chosen, shrink=shrink)
     except VideoError as error:
         log.warning("left out: %s", error)
         return None

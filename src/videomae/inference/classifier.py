@@ -20,6 +20,7 @@ from videomae.inference.engines.formats import EngineName, find_exported, open_e
 from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import DEFAULT_MODEL, open_model
 from videomae.inference.protocols import Protocol, ViewTransform, find_protocol
+from videomae.video.checkpoint_processor import load_processor
 from videomae.video.clips import read_ahead, read_clips
 from videomae.video.damage import Damage, OnError, reading_notes
 from videomae.video.processors import VideoMAEImageProcessor
@@ -114,6 +115,7 @@ class VideoClassifier:
         engine: EngineName | None = None,
         device: "torch.device | str | None" = None,
         dtype: "torch.dtype | str | None" = None,
+        processor: VideoMAEImageProcessor | None = None,
         **options: Any,
     ) -> Self:
         """Load a fine-tuned checkpoint of any family, or what ``videomae export`` made of one.
@@ -126,6 +128,7 @@ class VideoClassifier:
             dtype: of the parameters and of the computation, e.g. "bfloat16", or "float32" for exactness; with None the
                 parameters are float32, and a CUDA GPU that has bfloat16 computes in it. An exported file is in that of
                 its export.
+            processor: in place of the checkpoint's own; an exported file keeps its own.
             options: as for ``VideoMAEForVideoClassification.from_pretrained``; for an exported file those of the Hub.
 
         Raises:
@@ -138,7 +141,8 @@ class VideoClassifier:
             return cls(exported, exported.processor)
         from videomae.models.videomae import VideoMAEForVideoClassification
 
-        opened = open_model(path_or_id, VideoMAEForVideoClassification, device=device, dtype=dtype, **options)
+        about: dict[str, Any] = {"device": device, "dtype": dtype, "processor": processor}
+        opened = open_model(path_or_id, VideoMAEForVideoClassification, **about, **options)
         return cls(opened.model, opened.processor, dtype=dtype)
 
     def __call__(
@@ -179,6 +183,7 @@ class VideoClassifier:
             clip_frames=self.config.num_frames,
             num_clips=protocol.num_clips,
             square_pixels=protocol.square_pixels,
+            shrink=self.view_transform(protocol).shrink,
         )
         return self.rank(self.scores(clips, protocol, batch_size=batch_size), top_k)
 
@@ -283,12 +288,18 @@ def predict(
     # A checkpoint tells the length of a clip before its weights are loaded; a file of weights alone does not.
     if not isinstance(model, VideoClassifier) and (Path(model).is_file() or find_exported(model, engine)):
         model = load(model)
-    config = model.config if isinstance(model, VideoClassifier) else VideoMAEConfig.from_pretrained(model)
+    if isinstance(model, VideoClassifier):
+        config, processor, transform = model.config, model.processor, model.engine.views
+    else:
+        config = VideoMAEConfig.from_pretrained(model)
+        processor, transform = load_processor(model, config), TorchEngine.views
+        load = partial(load, processor=processor)
     chosen = find_protocol(protocol, config, views=views, stride=stride)
+    shrink = transform(chosen.num_crops, chosen.resize, config.frame_size, processor).shrink
 
     def choose(reader: VideoReader) -> tuple[list[Any], float | None]:
-        number, sampling = config.num_frames, chosen.sampling
-        return read_clips(reader, sampling, clip_frames=number, num_clips=chosen.num_clips), reader.assumed_fps
+        numbers = {"clip_frames": config.num_frames, "num_clips": chosen.num_clips}
+        return read_clips(reader, chosen.sampling, **numbers, shrink=shrink), reader.assumed_fps
 
     def read(file: str | Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:
         try:

@@ -20,6 +20,12 @@ class EightBitViews(ViewTransform):
     Clips and attributes are as of `ViewTransform`, whose pixels these are, not yet normalised.
     """
 
+    def shrink(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a frame (H, W, 3) as `ViewTransform.shrink` does."""
+        if self.resize == "processor":
+            return self.processor.shrink_eight_bit(frame)
+        return _as_stored(frame, self.frame_size[0])
+
     def __call__(self, clip: Any) -> NDArray[np.uint8]:
         """Cut the views out of a clip."""
         layout = (
@@ -41,8 +47,11 @@ class EightBitViews(ViewTransform):
 
 
 def _resize_as_published(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    frame = _as_stored(frame, size)
+    return eight_bit.resize_plain(frame, scaled_size(*frame.shape[:2], size))
+
+
+def _as_stored(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize a frame (H, W, C) to what the published data was stored at, for a crop of a size; smaller ones stay."""
     height, width = frame.shape[:2]
-    stored = min(height, width, stored_short_side(size))
-    frame = eight_bit.resize(frame, scaled_size(height, width, stored), BILINEAR)
-    height, width = frame.shape[:2]
-    return eight_bit.resize_plain(frame, scaled_size(height, width, size))
+    return eight_bit.resize(frame, scaled_size(height, width, min(height, width, stored_short_side(size))), BILINEAR)

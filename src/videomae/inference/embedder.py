@@ -207,27 +207,25 @@ class VideoEmbedder:
             refuse_url(video)
         sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
+        views = self.engine.views(1, "processor", self.model.config.frame_size, self.processor)
         with VideoReader(sample.file) as reader:
             times = reader.times
             stretch = sample.some_frames_of(times)
             if kind.per == "window":
                 inside = reader.frames(stretch.start, stretch.stop)
-                step = {"window": kind.window, "hop": kind.hop}
-                for start, clip in slide(inside, **step, num_frames=num_frames, is_gap=reader.is_gap):
-                    yield start, start + kind.window, self._prepare(clip)
+                form: dict[str, Any] = {"window": kind.window, "hop": kind.hop, "num_frames": num_frames}
+                for start, clip in slide(inside, **form, is_gap=reader.is_gap, shrink=views.shrink):
+                    yield start, start + kind.window, views(clip)
                 return
             sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
             chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
-            frames = reader.frames_at(chosen)
+            frames = reader.frames_at(chosen, shrink=views.shrink)
             if sampling.is_of_whole_video:
                 seconds = len(stretch) / reader.fps / num_frames
             else:
                 seconds = sampling.stride / (sampling.fps or reader.fps)
             end = min(float(times[chosen[-1]]) + seconds, reader.end)
-            yield float(times[chosen[0]]), end, self._prepare(list(frames))
-
-    def _prepare(self, clip: list[Any]) -> Any:
-        return self.engine.views(1, "processor", self.model.config.frame_size, self.processor)(clip)
+            yield float(times[chosen[0]]), end, views(list(frames))
 
     def check(self, kind: FeatureKind, batch_size: int) -> None:
         """Raise a ValueError if the model has no such features, or a number is out of its range."""

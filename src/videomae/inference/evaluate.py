@@ -73,6 +73,7 @@ def evaluate(
     protocol = find_protocol(protocol, config) if isinstance(protocol, str) else protocol
     data = match_classes(data, config, allow_missing=allow_missing_classes)
     rank, world_size = process_of_group()
+    views = classifier.view_transform(protocol)
     loader = build_loader(
         VideoDataset(
             data,
@@ -80,9 +81,10 @@ def evaluate(
             clip_frames=config.num_frames,
             num_clips=protocol.num_clips,
             training=False,
-            transform=classifier.view_transform(protocol),
+            transform=views,
             on_bad="mark",
             square_pixels=protocol.square_pixels,
+            shrink=views.shrink,
         ),
         batch_size=max(batch_size // len(protocol.views), 1),
         num_workers=num_workers,

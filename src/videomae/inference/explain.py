@@ -116,7 +116,8 @@ def explain(
 
     check_question(model, label, method)
     config = model.config
-    clip = read_clips(video, ClipSampling.of_model(config, stride=stride), clip_frames=config.num_frames)[0]
+    sampling = ClipSampling.of_model(config, stride=stride)
+    clip = read_clips(video, sampling, clip_frames=config.num_frames, shrink=processor.shrink)[0]
     with torch.inference_mode(False), torch.no_grad():
         pixel_values = processor(clip, return_tensors="pt").pixel_values
         outputs = model(

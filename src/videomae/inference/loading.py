@@ -48,6 +48,7 @@ def open_model(
     *,
     device: "torch.device | str | None" = None,
     dtype: "torch.dtype | str | None" = None,
+    processor: VideoMAEImageProcessor | None = None,
     **options: Any,
 ) -> LoadedModel[Model]:
     """Open a checkpoint of any family with its processor.
@@ -57,6 +58,7 @@ def open_model(
         model_class: such as ``VideoMAEModel``; ``PretrainedModel``, the base of all, is what the checkpoint is for.
         device: where to run; None takes a GPU if there is one.
         dtype: of the parameters, e.g. "bfloat16", or "auto" for the stored one; None is float32.
+        processor: in place of the checkpoint's own.
         options: as for ``from_pretrained`` of the model.
 
     Raises:
@@ -76,4 +78,4 @@ def open_model(
     if wanted.task in _ADVICE and lacks_part:
         raise CheckpointError(f"{path_or_id} is a checkpoint for {checkpoint.task}, {_ADVICE[wanted.task]}.")
     model = wanted.from_checkpoint(checkpoint, dtype=dtype, **overrides).to(choose_device(device))
-    return LoadedModel(model, load_processor(path_or_id, model.config, **hub_options), checkpoint)
+    return LoadedModel(model, processor or load_processor(path_or_id, model.config, **hub_options), checkpoint)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD, PRESETS, VideoMAEConfig, nearest
 from videomae.video.processors import VideoMAEImageProcessor
@@ -225,6 +226,20 @@ class ViewTransform:
                 f"several crops need frames of at least {self.frame_size[0]} pixels after resizing, got "
                 f"{(height, width)}: set the processor's size, or use one crop."
             )
+
+    def shrink(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a frame (H, W, 3) of a file as the views of its clip will be, where that makes it smaller.
+
+        A clip of frames that were shrunk as they were decoded gives the same views, to the bit, and takes less memory.
+        """
+        if self.resize == "processor":
+            return self.processor.shrink(frame)
+        import torch
+
+        from videomae.video.augment import ShrinkShortSide
+
+        pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+        return ShrinkShortSide(stored_short_side(self.frame_size[0]))(pixels).permute(1, 2, 0).numpy()
 
     def __call__(self, clip: Any) -> Any:
         """Cut the views out of a clip."""

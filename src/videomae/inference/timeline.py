@@ -184,8 +184,9 @@ def read_timeline(
     counter = FrameCounter(frames)
     windows: list[Window] = []
     broken: str | None = None
-    clips = slide(counter, window=window, hop=hop, num_frames=classifier.config.num_frames, is_gap=frames.is_gap)
     cut = classifier.view_transform(Protocol("window"))
+    about: dict[str, Any] = {"window": window, "hop": hop, "num_frames": classifier.config.num_frames}
+    clips = slide(counter, **about, is_gap=frames.is_gap, shrink=cut.shrink)
     processed = ((begin, None if is_repeated else cut(clip)) for begin, clip, is_repeated in mark_repeated(clips))
     batches = iter(lambda: list(islice(processed, batch_size)), [])
     try:

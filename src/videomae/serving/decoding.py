@@ -81,7 +81,7 @@ class ClipDecoder:
             if start is None or end is None:
                 sampling = self.sampling if stride is None else ClipSampling(stride=stride)
                 ranks = sampling(reader.num_frames, video_fps=reader.fps, clip_frames=self.num_frames)[0]
-                times, frames = reader.times[ranks], reader.frames_at(ranks)
+                times, frames = reader.times[ranks], reader.frames_at(ranks, shrink=self.processor.shrink_eight_bit)
             else:
                 if not 0 <= start < min(end, reader.end):
                     raise Refusal(
@@ -90,7 +90,9 @@ class ClipDecoder:
                         f"{start:g} and {end:g}.",
                     )
                 times = start + (np.arange(self.num_frames) + 0.5) * (end - start) / self.num_frames
-                frames = reader.frames_at_times(times.clip(max=reader.times[-1]))
+                frames = reader.frames_at_times(
+                    times.clip(max=reader.times[-1]), shrink=self.processor.shrink_eight_bit
+                )
             about = {
                 "times": times.tolist(),
                 "duration": reader.end,
@@ -132,7 +134,8 @@ class ClipDecoder:
                 times.append(time)
                 yield time, frame
 
-        clips = slide(counted(), window=window, hop=hop, num_frames=self.num_frames, is_gap=source.is_gap)
+        form: dict[str, Any] = {"window": window, "hop": hop, "num_frames": self.num_frames}
+        clips = slide(counted(), **form, is_gap=source.is_gap, shrink=self.processor.shrink_eight_bit)
         for begin, clip in clips:
             yield {"start": begin}, self._cut(clip)
         if not times:

@@ -4,6 +4,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from threading import Thread
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from videomae.video.reader import TIME_TOLERANCE, VideoReader
+from videomae.video.reader import TIME_TOLERANCE, Shrink, VideoReader
 from videomae.video.sampling import ClipSampling
 
 Item = TypeVar("Item")
@@ -27,6 +28,7 @@ def read_clips(
     clip_frames: int,
     num_clips: int = 1,
     square_pixels: bool = True,
+    shrink: Shrink | None = None,
 ) -> list[Any]:
     """Read the clips of a video that a model is shown in a test.
 
@@ -38,6 +40,7 @@ def read_clips(
         clip_frames: frames in a clip.
         num_clips: spread over the video's length; a single one is its middle.
         square_pixels: of `VideoReader`, for a path; an open reader keeps its own.
+        shrink: what is done to each frame of a file as it is decoded, so that one of full size is in memory at a time.
 
     Returns:
         The clips: each (T, H, W, 3) uint8 of a file, or a list of the frames in memory.
@@ -48,10 +51,10 @@ def read_clips(
     """
     if isinstance(video, str | Path):
         with VideoReader(video, square_pixels=square_pixels) as reader:
-            return read_clips(reader, sampling, clip_frames=clip_frames, num_clips=num_clips)
+            return read_clips(reader, sampling, clip_frames=clip_frames, num_clips=num_clips, shrink=shrink)
     if isinstance(video, VideoReader):
         rows = sampling(len(video), video_fps=video.fps, clip_frames=clip_frames, num_clips=num_clips)
-        frames = video.frames_at(rows.ravel())
+        frames = video.frames_at(rows.ravel(), shrink=shrink)
         return list(frames.reshape(*rows.shape, *frames.shape[1:]))
     shape = getattr(video, "shape", None)
     if shape is not None and len(shape) != 4:
@@ -127,6 +130,7 @@ def slide(
     hop: float,
     num_frames: int,
     is_gap: Callable[[float], bool] = lambda seconds: False,
+    shrink: Callable[[Any], Any] = lambda frame: frame,
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut a stream of frames into overlapping clips.
 
@@ -137,6 +141,7 @@ def slide(
         num_frames: of a clip, at the middles of as many equal parts; each is what the video shows at that time.
         is_gap: tells whether so many seconds from a frame to the next are a gap. No clip spans one: after it, clips
             begin anew with the first frame.
+        shrink: what is done to each frame of a clip, once, such as resize it, so that few of full size are in memory.
 
     Yields:
         The start of a window and its frames, as soon as they have all come. The last window before a gap or the end
@@ -146,30 +151,35 @@ def slide(
         raise ValueError(f"window and hop must be above 0 and finite, got {window} and {hop} seconds.")
     offsets = (np.arange(num_frames) + 0.5) * window / num_frames
     for _, stretch in groupby(frames, key=_GapCounter(is_gap)):
-        yield from _slide_without_gaps(stretch, window, hop, offsets)
+        yield from _slide_without_gaps(stretch, window, hop, offsets, shrink)
 
 
 def _slide_without_gaps(
-    frames: Iterable[tuple[float, Any]], window: float, hop: float, offsets: NDArray[np.float64]
+    frames: Iterable[tuple[float, Any]],
+    window: float,
+    hop: float,
+    offsets: NDArray[np.float64],
+    shrink: Callable[[Any], Any],
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut frames into clips, the first of which begins with the first frame."""
     open_windows: deque[tuple[float, list[Any]]] = deque()
     number, previous, first, time = 0, None, 0.0, 0.0
     for time, frame in frames:
-        first, shown = (time, frame) if previous is None else (first, previous)
+        current = cache(partial(shrink, frame))  # shrinks it once, where a clip takes it
+        first, shown = (time, current) if previous is None else (first, previous)
         while (begin := first + number * hop) <= time:
             open_windows.append((begin, []))
             number += 1
         for begin, clip in open_windows:
             # What is on show at a moment before this frame is the frame before it.
             while len(clip) < len(offsets) and begin + offsets[len(clip)] < time - TIME_TOLERANCE:
-                clip.append(shown)
+                clip.append(shown())
         while open_windows and len(open_windows[0][1]) == len(offsets):
             yield open_windows.popleft()
-        previous = frame
+        previous = current
     for begin, clip in open_windows:
         if begin == first or begin + window <= time + hop:
-            yield begin, clip + [previous] * (len(offsets) - len(clip))
+            yield begin, clip + [previous() for _ in range(len(offsets) - len(clip))]
 
 
 def mark_repeated(clips: Iterable[tuple[float, list[Any]]]) -> Iterator[tuple[float, list[Any], bool]]:

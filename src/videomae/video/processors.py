@@ -296,6 +296,18 @@ class VideoMAEImageProcessor:
             )
         return np.stack(frames)
 
+    def shrink(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a frame (H, W, C) of 8 bits where that makes it smaller; to process the result gives the same bits."""
+        size = self._resized_size(*frame.shape[:2])
+        if size[0] * size[1] >= frame.shape[0] * frame.shape[1]:
+            return frame
+        pixels = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1).to(self.device or "cpu")
+        return resize(pixels, size, _INTERPOLATION[cast(int, self.resample)]).cpu().permute(1, 2, 0).numpy()
+
+    def shrink_eight_bit(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize a frame (H, W, C) without PyTorch; `eight_bit` gives the same bits for the result."""
+        return self.eight_bit([frame], do_center_crop=False)[0]
+
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
         """Return the default of each option."""
@@ -526,7 +538,8 @@ class VideoMAEVideoProcessor(VideoMAEImageProcessor):
 
         with VideoReader(path) as reader:
             total = reader.num_frames
-            return reader.frames_at(self._sampled(total, reader.fps) if self.do_sample_frames else list(range(total)))
+            chosen = self._sampled(total, reader.fps) if self.do_sample_frames else list(range(total))
+            return reader.frames_at(chosen, shrink=self.shrink)
 
     def _sampled(self, total: int, fps: float | None) -> list[int]:
         """Return which of ``total`` frames to take, as transformers does."""

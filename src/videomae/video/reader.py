@@ -28,6 +28,9 @@ from videomae.video.limits import ReadLimits
 
 T = TypeVar("T")
 
+Shrink = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""What is done to each frame, (H, W, 3), as soon as it is decoded, such as resize it to (h, w, 3)."""
+
 TIME_TOLERANCE = 1e-6  # seconds; a time computed as i / fps must not fall on the frame before by a rounding error
 
 # More threads only help videos larger than this package's use, and each adds a frame of delay before the first one.
@@ -195,33 +198,40 @@ class VideoReader:
         """Seconds of pictures: from the start of the first frame to the end of the last, less the gaps."""
         return self.end - self.start - sum(end - start for start, end in self.gaps)
 
-    def frames_at(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+    def frames_at(
+        self, indices: Sequence[int] | NDArray[np.integer], *, shrink: Shrink | None = None
+    ) -> NDArray[np.uint8]:
         """Return the frames of these numbers.
 
         Args:
             indices: T integers from 0 to N - 1, in any order, repeats allowed.
+            shrink: what is done to each frame as it is decoded, so that one of full size is in memory at a time.
 
         Returns:
-            (T, H, W, 3) uint8 RGB, in the order asked for; the values of PyAV's ``to_ndarray(format="rgb24")``.
+            (T, H, W, 3) uint8 RGB, in the order asked for; the values of PyAV's ``to_ndarray(format="rgb24")``, or of
+            what ``shrink`` makes of them.
 
         Raises:
             VideoError: if there is no frame of that number, or it cannot be decoded.
         """
-        wanted = _whole_numbers(indices)
-        outside = wanted[(wanted < 0) | (wanted >= len(self))]
-        if outside.size:
-            raise VideoError(
-                f"{self.name} has no frame {outside[0]}: frames are numbered from 0 to {len(self) - 1}. "
-                "Take indices below len(reader)."
-            )
-        return _gather(self._open_backend(), wanted)
+        wanted = self._existing(indices)
+        return _gather(self._open_backend(), wanted, shrink)
 
-    def frames_at_times(self, seconds: ArrayLike) -> NDArray[np.uint8]:
+    def frames_in_turn(self, indices: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames of these rising numbers, (H, W, 3) uint8 RGB, each valid until the next is taken.
+
+        Raises:
+            VideoError: if there is no frame of that number, or it cannot be decoded.
+        """
+        return self._open_backend().read(self._existing(indices).tolist())
+
+    def frames_at_times(self, seconds: ArrayLike, *, shrink: Shrink | None = None) -> NDArray[np.uint8]:
         """Return the frame a player shows at each of these times.
 
         Args:
             seconds: T times on the clock of `times`, from 0 to `end` (before the first frame's time, that frame is
                 shown; in a gap, the one before it).
+            shrink: as for `frames_at`.
 
         Returns:
             (T, H, W, 3) uint8 RGB.
@@ -238,7 +248,7 @@ class VideoReader:
                 "Take times in this range."
             )
         ranks = np.searchsorted(self.times, wanted + TIME_TOLERANCE, side="right") - 1
-        return self.frames_at(ranks.clip(min=0))
+        return self.frames_at(ranks.clip(min=0), shrink=shrink)
 
     def __iter__(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         """Yield (seconds, (H, W, 3) uint8 RGB) for every frame in turn, holding one frame at a time."""
@@ -279,6 +289,16 @@ class VideoReader:
 
     def _frame_format(self) -> FrameFormat:
         return (self._backend if self._backend.has_frame_format else self._open_backend()).frame_format()
+
+    def _existing(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        wanted = _whole_numbers(indices)
+        outside = wanted[(wanted < 0) | (wanted >= len(self))]
+        if outside.size:
+            raise VideoError(
+                f"{self.name} has no frame {outside[0]}: frames are numbered from 0 to {len(self) - 1}. "
+                "Take indices below len(reader)."
+            )
+        return wanted
 
     def _open_backend(self) -> Backend:
         if self.closed:
@@ -346,11 +366,12 @@ def _whole_numbers(indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.i
     return np.asarray([operator.index(index) for index in indices], dtype=np.int64)
 
 
-def _gather(video: Backend, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _gather(video: Backend, indices: NDArray[np.int64], shrink: Shrink | None = None) -> NDArray[np.uint8]:
     """Decode each frame once, in rising order, and put it wherever it is wanted."""
     ranks, number_of = np.unique(indices, return_inverse=True)
     frames = None
     for number, frame in enumerate(video.read(ranks.tolist())):
+        frame = frame if shrink is None else shrink(frame)
         if frames is None:
             frames = np.empty((len(indices), *frame.shape), np.uint8)
         for place in np.flatnonzero(number_of == number):

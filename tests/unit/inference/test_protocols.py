@@ -6,6 +6,7 @@ import torch
 
 from videomae import VideoMAEConfig, VideoMAEImageProcessor
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
+from videomae.inference.eight_bit_views import EightBitViews
 from videomae.inference.protocols import PROTOCOLS, Protocol, ViewTransform, find_protocol, published_top1
 from videomae.video.sampling import ClipSampling
 
@@ -90,3 +91,28 @@ def test_frames_smaller_than_the_crops_are_refused_with_what_to_do():
         ValueError, match=r"at least 32 pixels after resizing, got \(24, 48\): set the processor's size"
     ):
         ViewTransform(3, "processor", (32, 32), small)(torch.zeros(4, 3, 40, 80, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("views", [ViewTransform, EightBitViews])
+@pytest.mark.parametrize(
+    ("resize", "num_crops", "options"),
+    [
+        ("processor", 1, {}),
+        ("processor", 3, {}),
+        ("published", 3, {}),
+        ("processor", 1, {"size": {"height": 40, "width": 56}, "resample": "bicubic"}),
+        ("processor", 1, {"resample": "nearest"}),
+        ("processor", 1, {"do_resize": False}),
+    ],
+)
+@pytest.mark.parametrize("size", [(120, 200), (201, 119), (20, 30)])
+def test_frames_that_are_shrunk_one_by_one_give_the_same_views_to_the_bit(views, resize, num_crops, options, size):
+    """One frame of full size is in memory at a time, whatever the length of a clip."""
+    options = {"size": {"shortest_edge": 32}, "crop_size": 32} | options
+    processor = VideoMAEImageProcessor(image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, **options)
+    cut = views(num_crops, resize, (32, 32), processor)
+    clip = np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)
+    clip = clip[:, ::-1]  # as a file that asks to be turned gives them
+    shrunk = np.stack([cut.shrink(frame) for frame in clip])
+    assert shrunk.nbytes < clip.nbytes or min(size) < 32 or not options.get("do_resize", True)
+    np.testing.assert_array_equal(np.asarray(cut(shrunk)), np.asarray(cut(np.ascontiguousarray(clip))))

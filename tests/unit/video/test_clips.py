@@ -1,12 +1,15 @@
 """Clips one after the other: what they show, what is held meanwhile, and what is made ahead."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from videomae.data.transcode import Encoding, copy_file
 from videomae.errors import VideoError
 from videomae.video.clips import read_ahead, read_clips, slide, spread_crops
+from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 from videos import decode_in_sequence, moving_square, write_video
 
@@ -104,3 +107,43 @@ def test_the_next_item_is_made_meanwhile_and_order_and_errors_stay():
     with pytest.raises(VideoError, match="broke off"):
         work()
     assert seen == [(0, 2), (1, 3), (2, 3)]
+
+
+def test_one_frame_of_full_size_is_in_memory_at_a_time(tmp_path):
+    """Of a clip, of windows that overlap, and of a copy: their memory does not grow with the size of the frames."""
+    file, frame_bytes = write_video(tmp_path / "large.mp4", moving_square(40, 360, 640)), 360 * 640 * 3
+
+    def shrink(frame):
+        return frame[::8, ::8].copy()
+
+    def windows():
+        with VideoReader(file, threads=1) as reader:
+            return list(slide(reader, window=0.8, hop=0.2, num_frames=8, shrink=shrink))
+
+    sampling = ClipSampling(stride=2)
+    for read in (
+        lambda: read_clips(file, sampling, clip_frames=16, shrink=shrink),
+        windows,
+        lambda: copy_file(file, tmp_path / "copy.mp4", Encoding(short_side=32)),
+    ):
+        read()  # what is imported or remembered once
+        tracemalloc.start()
+        read()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 * frame_bytes
+
+
+def test_a_frame_of_several_windows_is_shrunk_once():
+    shrunk = []
+
+    def shrink(frame):
+        shrunk.append(frame)
+        return -frame
+
+    frames = [(i / 10, i) for i in range(30)]
+    small = list(slide(iter(frames), window=1.0, hop=0.25, num_frames=5, shrink=shrink))
+    assert small == [
+        (begin, [-frame for frame in clip]) for begin, clip in slide(frames, window=1.0, hop=0.25, num_frames=5)
+    ]
+    assert len(shrunk) == len(set(shrunk)) < 30

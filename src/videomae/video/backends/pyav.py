@@ -34,6 +34,9 @@ from videomae.video.source import shown
 # Skipping more frames than this by a seek is faster than decoding them; to seek at every frame would idle threads.
 WORTH_A_SEEK = 2
 
+# Each decoding thread holds a frame: so many pixels in all, which are 8 frames of 4K.
+MOST_PIXELS_IN_THREADS = 8 * 3840 * 2160
+
 PACKETS_PER_LOOK = 256  # packets of a file that are read between two looks at the clock
 
 
@@ -178,7 +181,8 @@ class PyAVDecoder:
         if self._threads is not None:
             # Frame threads are faster, but patch damaged frames in another way than PyAV does by default.
             stream.thread_type = "AUTO" if self.is_trusted else "SLICE"
-            stream.codec_context.thread_count = self._threads
+            most = MOST_PIXELS_IN_THREADS // max(stream.width * stream.height, 1)
+            stream.codec_context.thread_count = max(min(self._threads, most), 1)
         return stream
 
     # ---- which packet is which frame

@@ -20,7 +20,7 @@ from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.damage import OnError
 from videomae.video.limits import ReadLimits
 
-CHUNK = 64  # frames decoded by one call, and held in memory
+MOST_FRAMES, MOST_BYTES = 64, 1 << 26  # decoded by one call, and held in memory
 SAME_TIME = 1e-3  # seconds
 
 
@@ -68,8 +68,10 @@ class TorchCodecDecoder:
 
     def read(self, ranks: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames of these rising ranks as (H, W, 3) RGB, upright."""
-        for begin in range(0, len(ranks), CHUNK):
-            chunk = list(ranks[begin : begin + CHUNK])
+        size = 3 * self._frame_format.width * self._frame_format.height
+        number = max(min(MOST_FRAMES, MOST_BYTES // size), 1)
+        for begin in range(0, len(ranks), number):
+            chunk = list(ranks[begin : begin + number])
             try:
                 batch = self._decoder.get_frames_at(chunk)
             except Exception as error:

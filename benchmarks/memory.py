@@ -1,0 +1,97 @@
+"""Peak memory of commands on large frames: one process a command, the largest of it and of those that it starts.
+
+    python benchmarks/memory.py [--sizes 3840x2160 8192x8192 16384x16384] [--source CHECKOUT/src ...]
+
+The videos are made here: H.264, 20 frames of a gradient. A model of random weights, tiny, takes 16 frames of
+224 x 224 pixels, so that what is measured is the reading. With several --source, such as those of two commits, all are
+measured on the same files. What is larger than VIDEOMAE_MAX_PIXELS allows is refused: the table says so. Needs Linux.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
+
+NUM_FRAMES = 20
+COMMANDS = {
+    "predict": "predict {video} --model {model} --json",
+    "predict --window": "predict {video} --model {model} --window 1s --json",
+    "embed": "embed {folder} --model {model} --out {out}/features",
+    "embed --per window": "embed {folder} --model {model} --out {out}/windows --per window",
+    "prepare": "prepare {folder} {out}/copies --workers 1",
+    "check": "check {folder} --workers 1",
+}
+
+
+def make_video(file: Path, width: int, height: int) -> None:
+    rows, columns = np.ogrid[:height, :width]
+    ground = ((rows + columns) // 16 % 256).astype(np.uint8)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "qp": "40"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.thread_count = width, height, "yuv420p", 1
+        for number in range(NUM_FRAMES):
+            frame = av.VideoFrame(width, height, "yuv420p")
+            for plane in frame.planes:
+                levels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                levels[:, : plane.width] = ground[: plane.height, : plane.width] if plane.width == width else 128
+                levels[: plane.height // 8, : plane.width // 8] = 6 * number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def make_model(folder: Path) -> None:
+    config = VideoMAEConfig.preset("nano", id2label=dict(enumerate(("no", "yes"))))
+    VideoMAEForVideoClassification(config).save_pretrained(folder)
+    VideoMAEImageProcessor().save_pretrained(folder)
+
+
+def peak(arguments: list[str], source: str | None) -> tuple[float, float, int]:
+    """Run a command; return the largest resident size of a process of it in MB, seconds, and the exit code."""
+    environment = os.environ | ({} if source is None else {"PYTHONPATH": source})
+    begin = time.monotonic()
+    child = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "videomae", *arguments],
+        environment,
+        file_actions=[(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)],
+    )
+    _, status, usage = os.wait4(child, 0)
+    return usage.ru_maxrss / 1e3, time.monotonic() - begin, os.waitstatus_to_exitcode(status)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["3840x2160", "8192x8192"])
+    parser.add_argument("--source", nargs="+", default=[None])
+    parser.add_argument("--commands", nargs="+", default=list(COMMANDS), choices=COMMANDS)
+    given = parser.parse_args()
+    table = Table("frames", "command", *(f"{source or 'installed'}: MB, s" for source in given.source))
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        make_model(root / "model")
+        for size in given.sizes:
+            folder = root / size
+            folder.mkdir()
+            make_video(folder / "video.mp4", *map(int, size.split("x")))
+            for name in given.commands:
+                cells = []
+                for number, source in enumerate(given.source):
+                    names = {"video": folder / "video.mp4", "folder": folder, "model": root / "model"}
+                    line = COMMANDS[name].format(**names, out=root / f"{number}-{size}")
+                    megabytes, seconds, code = peak(line.split(), source)
+                    cells.append(f"{megabytes:.0f}, {seconds:.1f}" + (f" (exit code {code})" if code else ""))
+                table.add_row(size, name, *cells)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
