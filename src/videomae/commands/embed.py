@@ -13,7 +13,7 @@ from videomae.data.unreadable import UNREADABLE_NAME
 from videomae.inference.devices import torchrun_group
 from videomae.inference.embed import Engine, embed
 from videomae.inference.embedder import FeatureKind
-from videomae.inference.feature_store import list_unreadable
+from videomae.inference.feature_store import list_unreadable, read_damaged
 from videomae.options import Device, Dtype, Flag
 
 
@@ -52,8 +52,8 @@ class EmbedSettings:
     """With --engine ray: processes that hold the model; each takes a GPU where Ray has any."""
 
     json: Flag = False
-    """Print one JSON object: where the features are, and which videos could not be read. Under torchrun the first
-    process prints it, when all have ended."""
+    """Print one JSON object: where the features are, which videos could not be read, and what was skipped of others.
+    Under torchrun the first process prints it, when all have ended."""
 
 
 def main(settings: EmbedSettings) -> int:
@@ -79,8 +79,11 @@ def main(settings: EmbedSettings) -> int:
     unreadable = list_unreadable(s.out)
     if unreadable:
         notes().print(f"{len(unreadable)} videos could not be read: see {s.out / UNREADABLE_NAME}", markup=False)
+    damaged = read_damaged(s.out)
+    for path, found in damaged.items():
+        notes().print(f"{path} {'; '.join(found)}", markup=False)
     if s.json:
-        print_json({"out": str(s.out), "unreadable": unreadable})
+        print_json({"out": str(s.out), "unreadable": unreadable, "damaged": damaged})
     else:
         output().print(str(s.out), markup=False)
-    return 1 if unreadable else 0
+    return 1 if unreadable or damaged else 0

@@ -52,7 +52,7 @@ class EvaluateSettings:
     stride: float | None = None
     """Likewise: distance between the frames of a dense clip, in frames."""
 
-    fps: float | None = None
+    sampling_fps: float | None = None
     """Likewise: frame rate that the stride is counted at, by default the video's own."""
 
     on_bad: Literal["stop", "wrong"] = "stop"
@@ -140,7 +140,7 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
 
 def _protocol_of(settings: EvaluateSettings, config: VideoMAEConfig) -> Protocol:
     protocol = find_protocol(settings.protocol, config, views=settings.views)
-    given: dict[str, Any] = {"method": settings.sampling, "stride": settings.stride, "fps": settings.fps}
+    given: dict[str, Any] = {"method": settings.sampling, "stride": settings.stride, "fps": settings.sampling_fps}
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(protocol, sampling=dataclasses.replace(protocol.sampling, **changes))
 

@@ -22,17 +22,27 @@ from videomae.inference.classifier import VideoClassifier, predict
 from videomae.inference.engines.formats import EngineName
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.protocols import ProtocolName
-from videomae.options import Dtype, Flag
+from videomae.options import Dtype, Flag, Seconds
 from videomae.video.damage import OnError
 from videomae.video.reader import past_damage
-from videomae.video.source import is_seekable_url, is_stream, shown
+from videomae.video.source import is_seekable_url, is_stream, protocol_of, shown
 
 if TYPE_CHECKING:
     from videomae.inference.timeline import Timeline, Window
 
 log = logging.getLogger(__name__)
 DEFAULT_TOP_K, DEFAULT_THRESHOLD = 5, 0.5
-OF_WINDOWS = ("hop", "threshold", "exit_threshold", "min_length", "timeline", "plot", "overlay")
+OF_WINDOWS = (
+    "hop",
+    "threshold",
+    "exit_threshold",
+    "min_length",
+    "timeline",
+    "plot",
+    "overlay",
+    "reconnect",
+    "follow_playlist",
+)
 OF_CLIPS = ("stride", "views", "protocol")
 
 
@@ -92,6 +102,13 @@ class PredictSettings:
     fps: float | None = None
     """Frames per second of sources that hold no times, such as a raw .h264 or .mjpeg; others keep their own."""
 
+    reconnect: Seconds | None = None
+    """With --window: connect again to a URL that breaks off, for so many seconds, such as 10s."""
+
+    follow_playlist: Flag = False
+    """With --window: the source is a playlist (.m3u8, .mpd, .ffconcat), and what it names is opened: addresses where it
+    is a URL, files beside it where it is a file. Do so only where you trust who wrote it."""
+
     json: Flag = False
     """Print one JSON object per video instead of a table; what could not be read has an "error" in it, and what did not
     decode a list "damage". With --window a
@@ -121,7 +138,7 @@ def _predict_clips(settings: PredictSettings) -> int:
     from rich.table import Column, Table
 
     s = settings
-    if needless := [name for name in OF_WINDOWS if getattr(s, name) is not None]:
+    if needless := [name for name in OF_WINDOWS if getattr(s, name) is not None and getattr(s, name) is not False]:
         raise ValueError(f"{_option(needless[0])} needs --window, e.g. --window 2s --hop 1s.")
     if streams := [source for source in s.files if is_stream(source) and not is_seekable_url(source)]:
         raise ValueError(f"{shown(streams[0])} is a stream, which needs --window, e.g. --window 2s --hop 1s.")
@@ -184,6 +201,8 @@ def _predict_windows(settings: PredictSettings) -> int:
                     batch_size=1 if is_stream(source) else 8,
                     on_error=s.on_error,
                     fps=s.fps,
+                    reconnect=s.reconnect,
+                    follow_playlist=s.follow_playlist,
                     on_window=show,
                 )
         except VideoError as error:
@@ -233,6 +252,8 @@ def _check_windows(settings: PredictSettings) -> list[str]:
             raise ValueError(f"--{name} must end in {' or '.join(endings)}, got {path}.")
         if path.resolve() == Path(sources[0]).resolve():
             raise ValueError(f"--{name} {path} is the video itself: name another file.")
+    if s.reconnect is not None and (other := next((source for source in sources if not protocol_of(source)), None)):
+        raise ValueError(f"--reconnect is for URLs, which {shown(other)} is not: leave it out.")
     if s.overlay is not None and is_stream(sources[0]):
         raise ValueError("--overlay reads the video a second time, which a stream does not allow: leave it out.")
     return sources

@@ -41,7 +41,7 @@ class PrepareSettings(DataSettings):  # not a field of its own, as OUT would com
 
 
 def main(settings: PrepareSettings) -> int:
-    """Say what it will take, do it and report; the exit code is 1 if a video had to be left out."""
+    """Say what it will take, do it and report; the exit code is 1 if a video, or a part of one, had to be left out."""
     s = settings
     planned = plan(s, s.out, encoding=s.encoding, redo=s.redo)
     say([f"{len(planned.todo)} of {len(planned.jobs)} videos to encode"])
@@ -61,7 +61,8 @@ def main(settings: PrepareSettings) -> int:
         say([f"{len(report.psnr)} verified: median {middle:.1f} dB, least {report.psnr[worst]:.1f} dB, {worst}"])
     if report.unreadable:
         say([f"{len(report.unreadable)} left out: see {planned.out / UNREADABLE_NAME}"])
-    return 1 if report.unreadable else 0
+    say([f"{path} {'; '.join(found)}: the copy goes on behind it" for path, found in report.damaged.items()])
+    return 1 if report.unreadable or report.damaged else 0
 
 
 def _announce(expected: Estimate, out: Path) -> None:

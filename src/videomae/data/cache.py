@@ -73,12 +73,14 @@ def _read(sample: Sample, *, side: int, max_frames: int, **options: Any) -> NDAr
         pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
         return Squeeze(side)(pixels).permute(1, 2, 0).numpy()
 
+    def some_frames(reader: VideoReader) -> NDArray[np.uint8]:
+        stretch = sample.some_frames_of(reader.times)
+        kept = min(len(stretch), max_frames)
+        places = ((np.arange(kept) + 0.5) * (len(stretch) / kept)).astype(np.int64)
+        return reader.frames_at(stretch.start + places, shrink=squeeze)
+
     try:
-        with VideoReader(sample.file, peek=False, **options) as reader:
-            stretch = sample.some_frames_of(reader.times)
-            kept = min(len(stretch), max_frames)
-            places = ((np.arange(kept) + 0.5) * (len(stretch) / kept)).astype(np.int64)
-            frames = torch.from_numpy(reader.frames_at(stretch.start + places, shrink=squeeze)).permute(0, 3, 1, 2)
+        frames, _ = sample.read(some_frames, peek=False, **options)
     except VideoError:
         return None  # whoever reads the file next reports it
-    return F.rgb_to_grayscale(frames)[:, 0].contiguous().numpy()
+    return F.rgb_to_grayscale(torch.from_numpy(frames).permute(0, 3, 1, 2))[:, 0].contiguous().numpy()

@@ -17,11 +17,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, fitting_name
 from videomae.processes import safe_path, working_in
 from videomae.video.backends.opening import open_file
+from videomae.video.damage import Damage, reading_notes
 from videomae.video.limits import ReadLimits
 
 MARK = "videomae_prepare"  # in the comment of a file: it was made here, and by which version of this format
@@ -51,6 +52,7 @@ class CopyJob:
     Attributes:
         path: the source as the manifest names it.
         source: where the source lies.
+        reading: how it is read, ``fps`` and ``on_error`` as for `past_damage`.
         target: where its small version belongs.
         encoding: how to encode it.
         is_done: it is there already, made from this source with these settings.
@@ -60,18 +62,19 @@ class CopyJob:
     source: Path
     target: Path
     encoding: Encoding
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     is_done: bool = False
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the file is made with and from, as far as that changes it, and as far as the source is there."""
-        about = {MARK: 2, **dataclasses.asdict(self.encoding)}
+        about = {MARK: 2, **dataclasses.asdict(self.encoding), **self.reading}
         if not os.path.isfile(self.source):  # removed after it was prepared
             return about
         status = self.source.stat()
         return about | {"source_bytes": status.st_size, "source_modified_ns": status.st_mtime_ns}
 
-    def run(self, *, verify: bool) -> tuple[bool, float | None]:
-        """Make and verify the file; return whether it had to be made, and its likeness in dB if it was verified.
+    def run(self, *, verify: bool) -> "CopyOutcome":
+        """Make and verify the file.
 
         Raises:
             VideoError: if the source cannot be read, or the file cannot be written or differs from it; then there is
@@ -79,19 +82,39 @@ class CopyJob:
         """
         if self.is_done:
             if not verify:
-                return False, None
+                return CopyOutcome(was_made=False)
             with contextlib.suppress(VideoError):
                 is_there = os.path.isfile(self.source)
-                return False, compare_copy(self.source, self.target, self.encoding) if is_there else None
+                return CopyOutcome(was_made=False, psnr=self._compare(self.target) if is_there else None)
             self.target.unlink()  # or a next run would take it for good, should this one fail
         if not os.path.isfile(self.source):  # before a folder of its name is made
             raise VideoError(f"{self.source} must be an existing file, but there is none. Check the path.")
         with atomic_write(self.target) as temporary:
             comment = json.dumps(self.fingerprint())
-            copy_file(self.source, temporary, self.encoding, comment=comment, name=self.target)
-            if not verify:
-                return True, None
-            return True, compare_copy(self.source, temporary, self.encoding, name=self.target)
+            about: dict[str, Any] = {"comment": comment, "name": self.target, **self._reading}
+            damage = copy_file(self.source, temporary, self.encoding, **about).damage
+            return CopyOutcome(was_made=True, psnr=self._compare(temporary) if verify else None, damage=damage)
+
+    def _compare(self, copy: Path) -> float:
+        return compare_copy(self.source, copy, self.encoding, name=self.target, **self._reading)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        return {name: value for name, value in self.reading.items() if value is not None}
+
+
+class CopyOutcome(NamedTuple):
+    """What a job did.
+
+    Attributes:
+        was_made: whether the file had to be made.
+        psnr: its likeness in dB, if it was verified.
+        damage: stretches of the source that did not decode, and were skipped.
+    """
+
+    was_made: bool
+    psnr: float | None = None
+    damage: Sequence[Damage] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +167,14 @@ class CopyReport:
         unreadable: path of each source that could not be prepared, and the reason.
         psnr: path of each source that was verified, and the likeness of its file in dB: of the frames looked at, the
             worst.
+        damaged: path of each source that was read past its damage, and what was skipped, in words.
     """
 
     made: int
     kept: int
     unreadable: dict[str, str]
     psnr: dict[str, float]
+    damaged: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def prepare(
@@ -199,11 +224,20 @@ def plan(data: DataSource, out: str | Path, *, encoding: Encoding | None = None,
         raise DataError(
             f"{place} would be replaced by the list of the prepared videos. Name another folder than {out}."
         )
-    sources = {_location(sample.file): sample.path for sample in manifest}
+    sources = {_location(sample.file): sample for sample in manifest}
     targets = _targets(list(sources), Path(os.path.abspath(manifest.root)), out)
-    jobs = [CopyJob(sources[source], source, target, encoding or Encoding()) for source, target in targets.items()]
+    jobs = [
+        CopyJob(
+            sources[source].path,
+            source,
+            target,
+            encoding or Encoding(),
+            reading={"fps": sources[source].fps, "on_error": sources[source].on_error},
+        )
+        for source, target in targets.items()
+    ]
     samples = [
-        dataclasses.replace(sample, path=file.relative_to(out).as_posix(), file=file)
+        dataclasses.replace(sample, path=file.relative_to(out).as_posix(), file=file, fps=None, on_error=None)
         for sample in manifest
         for file in [targets[_location(sample.file)]]
     ]
@@ -246,19 +280,22 @@ def _run(plan: CopyPlan, *, verify: bool, workers: int | None, progress: Progres
             file.unlink()
     unreadable: dict[str, str] = {}
     psnr: dict[str, float] = {}
+    damaged: dict[str, list[str]] = {}
     remade = 0
     with _pool(workers) as pool:
         futures = {pool.submit(job.run, verify=verify): job for job in (plan.jobs if verify else plan.todo)}
         for done, future in enumerate(as_completed(futures), start=1):
             job = futures[future]
             try:
-                was_made, likeness = future.result()
+                outcome = future.result()
             except VideoError as error:
                 unreadable[job.path] = str(error)
             else:
-                remade += was_made and job.is_done
-                if likeness is not None:
-                    psnr[job.path] = likeness
+                remade += outcome.was_made and job.is_done
+                if outcome.psnr is not None:
+                    psnr[job.path] = outcome.psnr
+                if outcome.damage:
+                    damaged[job.path] = reading_notes(outcome.damage)
             progress(done, len(futures))
     left_out = {job.target for job in plan.jobs if job.path in unreadable}
     samples = tuple(sample for sample in plan.manifest if sample.file not in left_out)
@@ -266,7 +303,7 @@ def _run(plan: CopyPlan, *, verify: bool, workers: int | None, progress: Progres
     dataclasses.replace(plan.manifest, samples=samples).to_csv(plan.out / MANIFEST_NAME)
     write_unreadable(plan.out / UNREADABLE_NAME, sorted(unreadable.items()))
     kept = sum(job.is_done and job.path not in unreadable for job in plan.jobs) - remade
-    return CopyReport(len(plan.jobs) - len(unreadable) - kept, kept, unreadable, psnr)
+    return CopyReport(len(plan.jobs) - len(unreadable) - kept, kept, unreadable, psnr, damaged)
 
 
 def _keep_other_list(out: Path, paths: set[str]) -> None:
@@ -376,7 +413,7 @@ def _try(job: CopyJob) -> tuple[float, float] | None:
     with tempfile.TemporaryDirectory() as folder:
         file, begin = Path(folder) / "sample.mp4", time.perf_counter()
         try:
-            made, total = copy_file(job.source, file, job.encoding, max_frames=SAMPLED_FRAMES)
+            made, total, _ = copy_file(job.source, file, job.encoding, max_frames=SAMPLED_FRAMES, **job._reading)
         except VideoError:
             return None
         source_bytes = job.source.stat().st_size * made / total

@@ -8,6 +8,7 @@ B videos in a batch · K clips per video · T frames · N tubelets
 
 import atexit
 import gc
+import logging
 import re
 import signal
 import time
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
@@ -27,6 +29,7 @@ from videomae.data.mirroring import Mirroring
 from videomae.errors import DataError, VideoError
 from videomae.processes import safe_path
 from videomae.video.augment import seeded
+from videomae.video.damage import reading_notes
 from videomae.video.reader import Shrink, VideoReader
 from videomae.video.sampling import ClipSampling, Indices
 
@@ -34,6 +37,8 @@ ON_BAD = ("raise", "skip", "mark")
 MAX_ATTEMPTS = 10  # unreadable videos in a row before a training sample gives up
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class VideoDataset(Dataset[dict[str, Any]]):
@@ -95,6 +100,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.samples = tuple(samples)
         self.cache = cache
+        self._damaged: set[int] = set()  # of which this process has told
         self.sampling = sampling
         self.clip_frames = clip_frames
         self.num_clips = num_clips
@@ -176,11 +182,17 @@ class VideoDataset(Dataset[dict[str, Any]]):
             indices = self._choose(len(kept), 1.0, rng)
             return torch.from_numpy(kept[indices])[:, :, None]  # C = 1
         threads = self.threads or (1 if get_worker_info() else None)
-        options: dict[str, Any] = {"backend": self.backend, "square_pixels": self.square_pixels}
-        with VideoReader(sample.file, threads=threads, peek=False, **options) as reader:
+
+        def read(reader: VideoReader) -> tuple[Indices, NDArray[np.uint8]]:
             stretch = sample.some_frames_of(reader.times)
             indices = stretch.start + self._choose(len(stretch), reader.fps, rng)
-            frames = reader.frames_at(indices.ravel(), shrink=self.shrink)
+            return indices, reader.frames_at(indices.ravel(), shrink=self.shrink)
+
+        options: dict[str, Any] = {"backend": self.backend, "square_pixels": self.square_pixels}
+        (indices, frames), damage = sample.read(read, threads=threads, peek=False, **options)
+        if damage and index not in self._damaged:
+            self._damaged.add(index)
+            log.warning("%s %s", sample.path, "; ".join(reading_notes(damage)))
         return torch.from_numpy(frames).unflatten(0, indices.shape).permute(0, 1, 4, 2, 3)
 
     def _choose(self, num_frames: int, video_fps: float, rng: np.random.Generator) -> Indices:

@@ -3,7 +3,7 @@
 What can be read, and how it looks:
 
     folder      class/clip.mp4, train/class/clip.mp4, or clip.mp4 (no labels); hidden files are skipped
-    csv         path,label[,split,start,end,group] and any further columns; without ``label``: no labels
+    csv         path,label[,split,start,end,group,fps,on_error] and any further columns; without ``label``: no labels
     k400        label,youtube_id,time_start,time_end,split and videos {youtube_id}_{start:06d}_{end:06d}.mp4
     ssv2        [{"id": "1", "template": "Holding [something]"}] with labels.json and videos {id}.webm
     ucf101      trainlist01.txt, testlist01.txt, classInd.txt and videos Class/v_Class_g01_c01.avi
@@ -26,6 +26,7 @@ from videomae.config import MAX_LABELS, nearest
 from videomae.data.sources import is_video, look_into, video_files
 from videomae.errors import DataError
 from videomae.files import is_utf8
+from videomae.video.damage import ON_ERROR
 
 SPLIT_NAMES = {
     name: split
@@ -37,7 +38,7 @@ SPLIT_NAMES = {
     for name in names.split()
 }
 MANIFEST_NAME = "manifest.csv"  # in a folder: then it is read from that list
-COLUMNS = ("path", "label", "split", "start", "end", "group")
+COLUMNS = ("path", "label", "split", "start", "end", "group", "fps", "on_error")
 
 Row = tuple[str, str | None, dict[str, Any]]
 """Path relative to the root, name of the class, further fields of `Sample`."""
@@ -149,11 +150,17 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
             start, end = (_seconds(text.get(name), name, where) for name in ("start", "end"))
             if end is not None and end <= (start or 0):
                 raise DataError(f"{where}: end {end} is not after start {start or 0} (seconds). Correct one of them.")
+            fps, on_error = _seconds(text.get("fps"), "fps", where), text.get("on_error")
+            if fps == 0 or on_error not in (None, *ON_ERROR):
+                raise DataError(
+                    f"{where}: fps must be above 0 and on_error one of {', '.join(ON_ERROR)}, got {fps} and "
+                    f"{on_error!r}. Correct them, or leave them empty."
+                )
             extra = {name: row[name] or "" for name in columns if name not in COLUMNS}
             split = text.get("split")
             split = SPLIT_NAMES.get((split or "").lower(), split)
             known = {"split": split, "group": text.get("group"), "start": start, "end": end}
-            yield text["path"], text.get("label"), {**known, "extra": extra}
+            yield text["path"], text.get("label"), {**known, "fps": fps, "on_error": on_error, "extra": extra}
 
     return rows(), None
 

@@ -7,9 +7,10 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,11 @@ from videomae.data.sources import KNOWN_ENDINGS
 from videomae.data.splits import draw_splits, linked
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, name_bytes
-from videomae.video.reader import TIME_TOLERANCE
+from videomae.video.damage import Damage, OnError, check_on_error
+from videomae.video.reader import TIME_TOLERANCE, VideoReader, check_fps, past_damage
 from videomae.video.source import refuse_url
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Sample:
         start: first second of the stretch that counts; None means from the beginning.
         end: second at which the stretch ends; None means to the end.
         group: what the video was cut from; a grouped split keeps a group on one side.
+        fps: frames per second, where the file holds no times; others keep their own.
+        on_error: what to do where the file does not decode, as for `VideoReader`; None raises.
         extra: further columns of the manifest, as text.
     """
 
@@ -45,7 +51,21 @@ class Sample:
     start: float | None = None
     end: float | None = None
     group: str | None = None
+    fps: float | None = None
+    on_error: OnError | None = None
     extra: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def read(self, use: Callable[[VideoReader], T], **options: Any) -> tuple[T, list[Damage]]:
+        """Return what ``use`` makes of a reader of the file, opened as this video is to be read, and its damage.
+
+        Args:
+            use: called a second time where damage is not to raise, and there is some.
+            options: further ones of `VideoReader`.
+
+        Raises:
+            VideoError: if the file cannot be read.
+        """
+        return past_damage(self.file, use, on_error=self.on_error or "raise", fps=self.fps, **options)
 
     def frames_of(self, times: NDArray[np.float64]) -> range:
         """Return the numbers of the frames that lie in the stretch, from the times of all, (N,) in seconds."""
@@ -122,6 +142,24 @@ class Manifest:
                 f"{what}: {len(self)} videos are all of one class, {names.pop()!r}, and a classifier tells at least 2 "
                 "apart. Put those of each class into a folder of its own, or correct the column 'label'."
             )
+
+    def read_as(self, *, fps: float | None = None, on_error: OnError = "raise") -> "Manifest":
+        """Return the same videos, to be read so where they do not say themselves how.
+
+        Args:
+            fps: frames per second of files that hold no times.
+            on_error: what to do where a file does not decode, as for `VideoReader`.
+
+        Raises:
+            ValueError: for a value that makes no sense.
+        """
+        check_on_error(on_error)
+        check_fps(fps)
+        strict = on_error == "raise"
+        samples = tuple(
+            replace(s, fps=s.fps or fps, on_error=s.on_error or (None if strict else on_error)) for s in self.samples
+        )
+        return replace(self, samples=samples)
 
     def split(self, name: str) -> "Manifest":
         """Return the videos of one split; the classes stay those of the whole.

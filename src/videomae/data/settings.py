@@ -8,13 +8,14 @@ import tyro
 
 from videomae.data.formats import FORMATS
 from videomae.data.manifest import Manifest, read_manifest
+from videomae.video.damage import OnError
 
 FORMAT_HELP = f"How to read DATA: {', '.join(FORMATS)}; auto tells them apart."
 
 
 @dataclasses.dataclass
 class DataSettings:
-    """Which videos there are."""
+    """Which videos there are, and how they are read."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Folder of videos (with a folder per class, where classes matter), CSV manifest, or official list."""
@@ -27,9 +28,17 @@ class DataSettings:
     fold: int = 1
     """Of the official splits of UCF101 and HMDB51: 1, 2 or 3."""
 
+    fps: float | None = None
+    """Frames per second of files that hold no times, such as a raw .h264 or .mjpeg; others keep their own."""
+
+    on_error: OnError = "raise"
+    """Where a video does not decode: raise leaves it out or stops, as the command does with what cannot be read; skip
+    goes on behind the damage, truncate ends the video there."""
+
     def read(self) -> Manifest:
-        """Read the list; arguments and errors are those of `read_manifest`."""
-        return read_manifest(self.path, format=self.format, videos=self.videos, fold=self.fold)
+        """Read the list; arguments and errors are those of `read_manifest` and `Manifest.read_as`."""
+        manifest = read_manifest(self.path, format=self.format, videos=self.videos, fold=self.fold)
+        return manifest.read_as(fps=self.fps, on_error=self.on_error)
 
     def resolved(self) -> Self:
         """Return the same with absolute paths, for a process that works in another directory."""
@@ -38,7 +47,7 @@ class DataSettings:
 
 
 Data = Annotated[DataSettings, tyro.conf.arg(name="")]
-"""The data of a command: ``DATA --format --videos --fold``, without a prefix."""
+"""The data of a command: ``DATA --format --videos --fold --fps --on-error``, without a prefix."""
 
 DataSource = str | Path | Manifest | DataSettings
 """What functions take for a data set: where it lies, with or without how to read it, or a manifest that was read."""

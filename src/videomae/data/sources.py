@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from videomae.errors import DataError
+from videomae.processes import rank
+from videomae.video.picture_folders import folders_of_frames
 from videomae.video.source import SourceKind, kind_of, protocol_of
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ _COMPANIONS = re.compile(
     r"manifest\.csv|unreadable\.csv|classInd\.txt|(train|test)list\d+\.txt|.+_test_split\d\.txt|thumbs\.db|desktop\.ini",
     re.IGNORECASE,
 )
-_FRAME = re.compile(r"(?P<name>.*?)(?P<number>\d+)(?P<ending>\.(?:jpe?g|png|bmp|tiff?|webp|ppm))", re.IGNORECASE)
-_FEWEST_FRAMES = 2
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,8 @@ class Folder:
     @property
     def of_frames(self) -> dict[str, str]:
         """Folders with numbered pictures and no video, which stand for a video each, and the next step."""
-        first: dict[str, re.Match[str]] = {}
-        count: Counter[str] = Counter()
-        for file in self.others:
-            place, name = os.path.split(file)
-            if frame := _FRAME.fullmatch(name):
-                count[place] += 1
-                first[place] = min(first.get(place, frame), frame, key=lambda frame: int(frame["number"]))
-        with_videos = {os.path.dirname(video) for video in self.videos}
-        return {
-            place or ".": _as_video(place, first[place])
-            for place in sorted(count)
-            if place not in with_videos and count[place] >= _FEWEST_FRAMES
-        }
+        with_videos = {os.path.dirname(video) or "." for video in self.videos}
+        return {place: command for place, command in folders_of_frames(self.others).items() if place not in with_videos}
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[str | Path]:
@@ -105,6 +93,8 @@ def video_files(folder: Path, *, are_listed: bool = False) -> list[str]:
         DataError: if there are no videos, but folders of frames.
     """
     found = look_into(folder)
+    if rank() > 0:
+        return found.videos  # the first process says what is left out, and refuses
     for place, reason in found.closed.items():
         log.warning("%s cannot be looked into (%s): what lies in it is left out", folder / place, reason)
     if are_listed:
@@ -169,15 +159,6 @@ def _special_files(folder: str) -> dict[str, str]:
         odd = [entry.name for entry in entries if not entry.is_file() and not entry.is_dir()]
     kinds = {name: kind_of(os.path.join(folder, name)) for name in odd}
     return {name: kind.value for name, kind in kinds.items() if kind in (SourceKind.PIPE, SourceKind.DEVICE)}
-
-
-def _as_video(place: str, first: re.Match[str]) -> str:
-    """Return the command that makes a video of the pictures from ``first`` on."""
-    number, name = first["number"], first["name"].replace("%", "%%")
-    digits = f"%0{len(number)}d" if len(number) > 1 else "%d"
-    pattern = quote(os.path.join(place, f"{name}{digits}{first['ending']}"))
-    video = quote(f"{place or 'video'}.mp4")
-    return f"ffmpeg -framerate 25 -start_number {int(number)} -i {pattern} -pix_fmt yuv420p {video}"
 
 
 def _frames_refused(folder: Path, frames: dict[str, str]) -> str:

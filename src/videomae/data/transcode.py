@@ -2,14 +2,15 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import av
 import numpy as np
 
 from videomae.errors import VideoError
+from videomae.video.damage import Damage
 from videomae.video.encode import VideoWriter
-from videomae.video.reader import TIME_TOLERANCE, VideoReader
+from videomae.video.reader import TIME_TOLERANCE, VideoReader, past_damage
 
 CLOCK = 120_000  # ticks per second; a frame lasts a whole number of them at all usual rates, 24000/1001 too
 # Without deblocking, arithmetic coding and weighted prediction a decoder needs less than half the time. Seven of eight
@@ -50,6 +51,20 @@ class Encoding:
             raise ValueError(f"preset must be one of {get_args(Preset)}, got {self.preset!r}.")
 
 
+class Copied(NamedTuple):
+    """What became of a source.
+
+    Attributes:
+        frames: that were encoded.
+        total: that a whole copy has.
+        damage: stretches of the source that did not decode, and were skipped.
+    """
+
+    frames: int
+    total: int
+    damage: list[Damage]
+
+
 def copy_file(
     source: Path,
     target: Path,
@@ -58,7 +73,8 @@ def copy_file(
     comment: str | None = None,
     max_frames: int | None = None,
     name: Path | None = None,
-) -> tuple[int, int]:
+    **options: Any,
+) -> Copied:
     """Make a small version of one file, in this process.
 
     Args:
@@ -68,14 +84,13 @@ def copy_file(
         comment: kept in it.
         max_frames: take so many from the middle of a longer source.
         name: of the file in an error, where ``target`` is a temporary one.
-
-    Returns:
-        How many frames were encoded, and how many a whole copy has.
+        options: how the source is read, as for `past_damage`; by default its damage raises.
 
     Raises:
         VideoError: if the source cannot be read, or the file cannot be written.
     """
-    with VideoReader(source, threads=1) as reader:
+
+    def copy(reader: VideoReader) -> tuple[int, int]:
         ranks, stamps = _schedule(reader, encoding)
         total = len(ranks) if max_frames is None else min(max_frames, len(ranks))
         first = (len(ranks) - total) // 2
@@ -94,10 +109,13 @@ def copy_file(
             chosen = slice(first, first + total)
             for image, stamp in zip(reader.frames_in_turn(ranks[chosen]), stamps[chosen].tolist(), strict=True):
                 writer.write(image, tick=stamp)
-    return total, len(ranks)
+        return total, len(ranks)
+
+    (made, total), damage = past_damage(source, copy, threads=1, **({"on_error": "raise"} | options))
+    return Copied(made, total, damage)
 
 
-def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | None = None) -> float:
+def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | None = None, **options: Any) -> float:
     """Compare the number and the times of all frames of a copy with its source, and some of the pictures.
 
     Args:
@@ -105,6 +123,7 @@ def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | N
         copy: what `copy_file` made of it.
         encoding: with these settings.
         name: of the copy in an error, where its file has a temporary one.
+        options: how the source was read, as for `copy_file`.
 
     Returns:
         PSNR in dB of the worst of the pictures.
@@ -113,7 +132,9 @@ def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | N
         VideoError: if they differ, or one of them cannot be read.
     """
     name = name or copy
-    with VideoReader(source, threads=1) as original, VideoReader(copy, threads=1) as made:
+
+    def worst_difference(original: VideoReader) -> float:
+        """Return the mean squared difference of the picture that differs most."""
         ranks, stamps = _schedule(original, encoding)
         if len(made) != len(ranks) or np.abs(made.times * CLOCK - stamps).max() > 1:
             raise VideoError(
@@ -126,7 +147,10 @@ def compare_copy(source: Path, copy: Path, encoding: Encoding, *, name: Path | N
             for image in original.frames_in_turn(ranks[chosen])
         ]
         differences = np.stack(expected).astype(float) - made.frames_at(chosen)
-    worst = (differences**2).mean(axis=(1, 2, 3)).max()
+        return float((differences**2).mean(axis=(1, 2, 3)).max())
+
+    with VideoReader(copy, threads=1) as made:
+        worst, _ = past_damage(source, worst_difference, threads=1, **({"on_error": "raise"} | options))
     psnr = float(10 * np.log10(255**2 / max(worst, 1e-3)))
     if psnr < MIN_PSNR:
         raise VideoError(

@@ -88,12 +88,15 @@ def _take(clips: Clips, chosen: NDArray[np.bool_]) -> Clips:
 
 def _read(sample: Sample, card: ModelCard) -> NDArray[np.uint8] | None:
     config = card.config
+
+    def middle_clip(reader: VideoReader) -> NDArray[np.uint8]:
+        stretch = sample.some_frames_of(reader.times)
+        chosen = ClipSampling.of_model(config)(len(stretch), video_fps=reader.fps, clip_frames=config.num_frames)[0]
+        shrink = None if card.source_size else card.processor.shrink_eight_bit
+        return reader.frames_at(stretch.start + chosen, shrink=shrink)
+
     try:
-        with VideoReader(sample.file) as reader:
-            stretch = sample.some_frames_of(reader.times)
-            chosen = ClipSampling.of_model(config)(len(stretch), video_fps=reader.fps, clip_frames=config.num_frames)[0]
-            shrink = None if card.source_size else card.processor.shrink_eight_bit
-            frames = reader.frames_at(stretch.start + chosen, shrink=shrink)
+        frames, _ = sample.read(middle_clip)
     except VideoError as error:
         log.warning("left out: %s", error)
         return None

@@ -298,7 +298,7 @@ def predict(
     shrink = transform(chosen.num_crops, chosen.resize, config.frame_size, processor).shrink
 
     def choose(reader: VideoReader) -> tuple[list[Any], float | None]:
-        numbers = {"clip_frames": config.num_frames, "num_clips": chosen.num_clips}
+        numbers: dict[str, Any] = {"clip_frames": config.num_frames, "num_clips": chosen.num_clips}
         return read_clips(reader, chosen.sampling, **numbers, shrink=shrink), reader.assumed_fps
 
     def read(file: str | Path) -> tuple[tuple[list[Any], float | None], list[Damage]] | VideoError:

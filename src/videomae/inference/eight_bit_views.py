@@ -48,7 +48,8 @@ class EightBitViews(ViewTransform):
 
 def _resize_as_published(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     frame = _as_stored(frame, size)
-    return eight_bit.resize_plain(frame, scaled_size(*frame.shape[:2], size))
+    height, width = frame.shape[:2]
+    return eight_bit.resize_plain(frame, scaled_size(height, width, size))
 
 
 def _as_stored(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ from videomae.inference.feature_store import (
 from videomae.packages import require
 from videomae.processes import rank, working_in, world_size
 from videomae.video.clips import read_ahead
+from videomae.video.damage import Damage
 from videomae.video.sampling import ClipSampling
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ def describe(manifest: Manifest, embedder: VideoEmbedder, kind: FeatureKind) -> 
     """Return what features depend on: their kind, the choice of frames, videos, weights and processor."""
     sampling = ClipSampling.of_model(embedder.model.config, stride=kind.stride)
     classes = manifest.classes
-    rows = [(v.path, v.start, v.end, v.label is not None and classes[v.label], v.split, v.group) for v in manifest]
+    rows = [
+        (v.path, v.start, v.end, v.label is not None and classes[v.label], v.split, v.group, *_reading(v))
+        for v in manifest
+    ]
     size = part_size(len(manifest), kind.per)
     dtype = str(embedder.engine.dtype).removeprefix("torch.")
     return (
@@ -142,6 +146,11 @@ def describe(manifest: Manifest, embedder: VideoEmbedder, kind: FeatureKind) -> 
             "parts": -(-len(manifest) // size),
         }
     )
+
+
+def _reading(sample: Sample) -> Iterator[Any]:
+    """Yield how a video is read, where that is not as ever."""
+    return filter(None, (sample.fps, sample.on_error))
 
 
 def _resolved(model: str | Path) -> str:
@@ -216,20 +225,22 @@ def _embed_all(
                 yield error
         return
 
-    def read(sample: Sample) -> "tuple[float, float, torch.Tensor] | VideoError":
+    def middle_clip(sample: Sample) -> "tuple[tuple[float, float, torch.Tensor], list[Damage]] | VideoError":
         try:
-            return next(embedder.clips(sample, kind))
+            return sample.read(lambda reader: next(embedder.clips(reader, sample, kind)))
         except VideoError as error:
             return error
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         starts = range(0, len(samples), batch_size)
         # While the model looks at a batch, the next one is decoded.
-        for found in read_ahead(list(pool.map(read, samples[i : i + batch_size])) for i in starts):
-            clips = [clip for clip in found if not isinstance(clip, VideoError)]
-            tokens = iter(embedder.encode([clip[2] for clip in clips], kind.layer) if clips else ())
+        for found in read_ahead(list(pool.map(middle_clip, samples[i : i + batch_size])) for i in starts):
+            pixels = [clip[0][2] for clip in found if not isinstance(clip, VideoError)]
+            tokens: Iterator[Any] = iter(embedder.encode(pixels, kind.layer) if pixels else ())
             for clip in found:
                 if isinstance(clip, VideoError):
                     yield clip
                 else:
-                    yield embedder.rows([clip[:2]], next(tokens)[None], kind.per)
+                    (start, end, _), damage = clip
+                    rows = embedder.rows([(start, end)], next(tokens)[None], kind.per)
+                    yield dataclasses.replace(rows, damage=tuple(damage))

@@ -6,8 +6,8 @@ R rows of a video: clips, windows, time slots or tubelets · D width
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,7 +20,8 @@ from videomae.inference.engines.formats import EngineName, open_exported
 from videomae.inference.engines.pytorch import TorchEngine
 from videomae.inference.loading import open_model
 from videomae.options import Seconds
-from videomae.video.clips import read_ahead, slide
+from videomae.video.clips import in_batches, read_ahead, slide
+from videomae.video.damage import Damage
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 from videomae.video.source import refuse_url
@@ -82,11 +83,13 @@ class Features:
         starts: (R,) second at which each row begins.
         ends: (R,) the second after it.
         vectors: (R, D) float32.
+        damage: stretches of the video that did not decode, as far as they were met.
     """
 
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     vectors: NDArray[np.float32]
+    damage: tuple[Damage, ...] = ()
 
 
 class VideoEmbedder:
@@ -166,15 +169,23 @@ class VideoEmbedder:
         """
         kind = FeatureKind(per, layer, stride, window, hop)
         self.check(kind, batch_size)
-        clips = self.clips(video, kind)
-        found = []
-        # A batch at a time, so that pixels do not add up; meanwhile the next one is decoded.
-        for batch in read_ahead(iter(lambda: list(islice(clips, batch_size)), [])):
-            tokens = self.encode([pixels for _, _, pixels in batch], layer)
-            found.append(self.rows([clip[:2] for clip in batch], tokens, per))
-        return Features(
-            *(np.concatenate([getattr(part, name) for part in found]) for name in ("starts", "ends", "vectors"))
-        )
+        if not isinstance(video, Sample):
+            refuse_url(video)
+        sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
+
+        def embed(reader: VideoReader) -> Features:
+            found = []
+            # A batch at a time, so that pixels do not add up; meanwhile the next one is decoded.
+            with closing(read_ahead(in_batches(self.clips(reader, sample, kind), batch_size))) as batches:
+                for batch in batches:
+                    tokens = self.encode([pixels for _, _, pixels in batch], layer)
+                    found.append(self.rows([clip[:2] for clip in batch], tokens, per))
+            names = ("starts", "ends", "vectors")
+            starts, ends, vectors = (np.concatenate([getattr(part, name) for part in found]) for name in names)
+            return Features(starts, ends, vectors)
+
+        features, damage = sample.read(embed)
+        return dataclasses.replace(features, damage=tuple(damage))
 
     def rows(self, spans: Sequence[tuple[float, float]], tokens: NDArray[np.float32], per: Per) -> Features:
         """Turn the tokens of a video's clips, (clips, N, D), into its rows."""
@@ -201,31 +212,29 @@ class VideoEmbedder:
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def clips(self, video: str | Path | Sample, kind: FeatureKind) -> Iterator[tuple[float, float, Any]]:
+    def clips(
+        self, reader: VideoReader, sample: Sample, kind: FeatureKind
+    ) -> Generator[tuple[float, float, Any], None, None]:
         """Yield start, end and pixels, as the engine takes them, of a video's clips: one, or its windows."""
-        if not isinstance(video, Sample):
-            refuse_url(video)
-        sample = video if isinstance(video, Sample) else Sample(str(video), Path(video))
         num_frames = self.model.config.num_frames
         views = self.engine.views(1, "processor", self.model.config.frame_size, self.processor)
-        with VideoReader(sample.file) as reader:
-            times = reader.times
-            stretch = sample.some_frames_of(times)
-            if kind.per == "window":
-                inside = reader.frames(stretch.start, stretch.stop)
-                form: dict[str, Any] = {"window": kind.window, "hop": kind.hop, "num_frames": num_frames}
-                for start, clip in slide(inside, **form, is_gap=reader.is_gap, shrink=views.shrink):
-                    yield start, start + kind.window, views(clip)
-                return
-            sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
-            chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
-            frames = reader.frames_at(chosen, shrink=views.shrink)
-            if sampling.is_of_whole_video:
-                seconds = len(stretch) / reader.fps / num_frames
-            else:
-                seconds = sampling.stride / (sampling.fps or reader.fps)
-            end = min(float(times[chosen[-1]]) + seconds, reader.end)
-            yield float(times[chosen[0]]), end, views(list(frames))
+        times = reader.times
+        stretch = sample.some_frames_of(times)
+        if kind.per == "window":
+            inside = reader.frames(stretch.start, stretch.stop)
+            form: dict[str, Any] = {"window": kind.window, "hop": kind.hop, "num_frames": num_frames}
+            for start, clip in slide(inside, **form, is_gap=reader.is_gap, shrink=views.shrink):
+                yield start, start + kind.window, views(clip)
+            return
+        sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
+        chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
+        frames = reader.frames_at(chosen, shrink=views.shrink)
+        if sampling.is_of_whole_video:
+            seconds = len(stretch) / reader.fps / num_frames
+        else:
+            seconds = sampling.stride / (sampling.fps or reader.fps)
+        end = min(float(times[chosen[-1]]) + seconds, reader.end)
+        yield float(times[chosen[0]]), end, views(list(frames))
 
     def check(self, kind: FeatureKind, batch_size: int) -> None:
         """Raise a ValueError if the model has no such features, or a number is out of its range."""

@@ -20,6 +20,7 @@ from videomae.files import atomic_write, escaped, fitting_name, write_json
 from videomae.hub import read_json, stored_in
 from videomae.inference.embedder import Features, Per
 from videomae.packages import require
+from videomae.video.damage import reading_notes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,6 +54,11 @@ def read_features(folder: str | Path) -> "pyarrow.Table":
 def read_unreadable(folder: str | Path) -> list[dict[str, Any]]:
     """Return path, label, split, group and reason of the videos, or stretches of them, that `embed` could not read."""
     return [video for file in part_files(Path(folder)) for video in _unreadable_of(file)]
+
+
+def read_damaged(folder: str | Path) -> dict[str, list[str]]:
+    """Return what `embed` skipped, in words, of each video that it read past its damage."""
+    return {path: notes for file in part_files(Path(folder)) for path, notes in _about(file, "damaged", {}).items()}
 
 
 def stored_settings(folder: str | Path) -> dict[str, Any]:
@@ -141,6 +147,7 @@ def write_part(
     columns: dict[str, list[Any]] = {name: [] for name in about}
     vectors: list[NDArray[np.float32]] = []
     unreadable: list[dict[str, Any]] = []
+    damaged: dict[str, list[str]] = {}
     for i, found in enumerate(features, number * size):
         sample = manifest.samples[i]
         label = None if sample.label is None else manifest.classes[sample.label]
@@ -148,6 +155,8 @@ def write_part(
             known = {"path": sample.path, "label": label, "split": sample.split, "group": sample.group}
             unreadable.append(known | {"reason": str(found)})
             continue
+        if found.damage:
+            damaged[sample.name] = reading_notes(found.damage)
         rows = len(found.vectors)
         path, label, group = (text and escaped(text) for text in (sample.path, label, sample.group))  # Parquet is UTF-8
         values = (path, None, None, label, sample.split, group, i)
@@ -162,7 +171,8 @@ def write_part(
     kinds = {"path": pa.string(), "start": pa.float64(), "end": pa.float64(), "sample": pa.int64()}
     arrays = {name: pa.array(column, kinds.get(name, pa.string())) for name, column in columns.items()}
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
-    table = pa.table(arrays).replace_schema_metadata({"unreadable": json.dumps(unreadable)})
+    about_part = {"unreadable": json.dumps(unreadable), "damaged": json.dumps(damaged)}
+    table = pa.table(arrays).replace_schema_metadata(about_part)
     with atomic_write(part_file(folder, number)) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
 
@@ -226,10 +236,16 @@ def _damage_named(file: Path) -> Iterator[None]:
 
 
 def _unreadable_of(file: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    with _damage_named(file):
-        unreadable = json.loads((pq.read_schema(file).metadata or {}).get(b"unreadable", b"[]"))
+    unreadable = _about(file, "unreadable", [])
     if isinstance(unreadable, dict) and unreadable:
         raise DataError(f"{file} was written by another version of `videomae embed`: embed again.")
     return list(unreadable)
+
+
+def _about(file: Path, name: str, nothing: Any) -> Any:
+    """Return what is noted in a part under a name."""
+    import pyarrow.parquet as pq
+
+    with _damage_named(file):
+        noted = (pq.read_schema(file).metadata or {}).get(name.encode())
+        return nothing if noted is None else json.loads(noted)

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from videomae.errors import VideoError
 from videomae.inference.protocols import Protocol
-from videomae.video.clips import mark_repeated, read_ahead, slide
+from videomae.video.clips import in_batches, mark_repeated, read_ahead, slide
 from videomae.video.damage import Damage, OnError, reading_notes
 from videomae.video.reader import TIME_TOLERANCE
 from videomae.video.source import is_stream, shown
@@ -82,9 +82,11 @@ class Timeline:
         duration: second at which the last frame ends.
         settings: what windows and events were made with: window, hop, threshold, exit_threshold and min_length.
         error: why the source broke off, or None.
-        gaps: seconds from and to which there is no picture, because the clock of the source jumps.
+        gaps: seconds from and to which there is no picture, because the clock of the source jumps, or the
+            connection was lost.
         damage: stretches that did not decode, or that the decoder patched.
         assumed_fps: the rate that times follow from where the source holds none; else None.
+        reconnected: the gaps in which the connection was lost.
     """
 
     windows: tuple[Window, ...]
@@ -97,15 +99,17 @@ class Timeline:
     gaps: tuple[tuple[float, float], ...] = ()
     damage: tuple[Damage, ...] = ()
     assumed_fps: float | None = None
+    reconnected: tuple[tuple[float, float], ...] = ()
 
     @property
     def is_whole(self) -> bool:
-        """Whether the source was read to its end, and all of it decoded."""
-        return self.error is None and not self.damage
+        """Whether the source was read to its end, all of it decoded, and its connection was never lost."""
+        return self.error is None and not self.damage and not self.reconnected
 
     def notes(self) -> list[str]:
         """Return what a reader should know of the source, in words."""
-        return reading_notes(self.damage, gaps=self.gaps, assumed_fps=self.assumed_fps)
+        about: dict[str, Any] = {"gaps": self.gaps, "reconnected": self.reconnected, "assumed_fps": self.assumed_fps}
+        return reading_notes(self.damage, **about)
 
     def to_dict(self, *, top_k: int = 1) -> dict[str, Any]:
         """Return settings, events and windows, ready for JSON.
@@ -124,6 +128,7 @@ class Timeline:
             "events": events,
             "windows": windows,
             "gaps": [{"start": start, "end": end} for start, end in self.gaps],
+            "reconnected": [{"start": start, "end": end} for start, end in self.reconnected],
             "damage": [damage._asdict() for damage in self.damage],
             "assumed_fps": self.assumed_fps,
             "error": self.error,
@@ -142,6 +147,8 @@ def read_timeline(
     batch_size: int = 8,
     on_error: OnError = "skip",
     fps: float | None = None,
+    reconnect: float | None = None,
+    follow_playlist: bool = False,
     on_window: Callable[[Window], object] = lambda window: None,
 ) -> Timeline:
     """Slide a window over a video or stream, and merge what it shows into events.
@@ -169,6 +176,8 @@ def read_timeline(
         on_error: what to do where the video does not decode: "skip" goes on behind the damage, "truncate" ends before
             it, "raise" raises.
         fps: frames per second of a source that holds no times.
+        reconnect: seconds for which a URL that breaks off is connected to again, as for `FrameStream`.
+        follow_playlist: the source is one, as for `FrameStream`.
         on_window: called with each window as it is scored.
 
     Raises:
@@ -180,7 +189,7 @@ def read_timeline(
     if hop > window:
         raise ValueError(f"a hop of {hop} s leaves gaps between windows of {window} s: make it at most as long.")
     exit_threshold = check_thresholds(threshold, exit_threshold)
-    frames = stream_frames(source, on_error=on_error, fps=fps)
+    frames = stream_frames(source, on_error=on_error, fps=fps, reconnect=reconnect, follow_playlist=follow_playlist)
     counter = FrameCounter(frames)
     windows: list[Window] = []
     broken: str | None = None
@@ -188,9 +197,8 @@ def read_timeline(
     about: dict[str, Any] = {"window": window, "hop": hop, "num_frames": classifier.config.num_frames}
     clips = slide(counter, **about, is_gap=frames.is_gap, shrink=cut.shrink)
     processed = ((begin, None if is_repeated else cut(clip)) for begin, clip, is_repeated in mark_repeated(clips))
-    batches = iter(lambda: list(islice(processed, batch_size)), [])
     try:
-        for batch in read_ahead(batches, stop=counter.stop):
+        for batch in read_ahead(in_batches(processed, batch_size), stop=counter.stop):
             pixels = [views for _, views in batch if views is not None]
             found = iter(np.asarray(classifier.probabilities(pixels, batch_size=batch_size)) if pixels else ())
             for begin, views in batch:
@@ -223,6 +231,7 @@ def read_timeline(
         gaps,
         tuple(frames.damage),
         frames.assumed_fps,
+        tuple(gap for gap in gaps if gap[1] in frames.reconnected),
     )
 
 
@@ -329,7 +338,7 @@ class FrameCounter:
         for time, frame in self._source:
             if self._stopped:
                 return
-            if last is not None and self._source.is_gap(time - last):
+            if last is not None and self._source.is_gap(last, time):
                 self.gaps.append((self.end, time))
             elif last is not None:
                 step = time - last

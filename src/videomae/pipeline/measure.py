@@ -1,17 +1,18 @@
 """What things cost on this machine: training steps, reading, copying, memory; and the pixels of some videos."""
 
 import dataclasses
-import functools
 import json
 import time
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.config import SMALLEST_STD, VideoMAEConfig
 from videomae.data.audit.check import spread
-from videomae.data.manifest import Manifest
+from videomae.data.manifest import Manifest, Sample
 from videomae.errors import DataError, VideoError
 from videomae.training import devices
 from videomae.training.devices import compiles, resolve_precision, training_device
@@ -52,7 +53,7 @@ def pretraining_flops(config: VideoMAEConfig, *, mask_ratio: float) -> int:
     return _pretraining_flops(config.to_json_string(), hidden)
 
 
-@functools.cache  # a plan asks for the cost of a model more than once
+@cache  # a plan asks for the cost of a model more than once
 def _finetuning_cost(config_json: str, half: bool) -> "Cost":
     from videomae.training.estimate import estimate
 
@@ -60,7 +61,7 @@ def _finetuning_cost(config_json: str, half: bool) -> "Cost":
     return estimate(model, classification_example, half=half, ema=False)
 
 
-@functools.cache
+@cache
 def _pretraining_flops(config_json: str, num_masked: int) -> int:
     import torch
 
@@ -232,16 +233,21 @@ def pixel_statistics(videos: Manifest) -> tuple[tuple[float, ...], tuple[float, 
     for i in spread(range(len(videos)), SAMPLED_VIDEOS):
         sample = videos.samples[i]
         try:
-            with VideoReader(sample.file, threads=1) as reader:
-                stretch = sample.some_frames_of(reader.times)
-                chosen = np.linspace(stretch.start, stretch.stop - 1, SAMPLED_FRAMES).round().astype(int)
-                frames = reader.frames_at(chosen)[:, ::2, ::2].astype(np.float64) / 255
+            frames, _ = sample.read(partial(_some_frames, sample), threads=1)
         except VideoError as error:
             refusal = error
         else:
-            pixels.append((frames.mean(axis=(0, 1, 2)), (frames**2).mean(axis=(0, 1, 2))))
+            levels = frames.astype(np.float64) / 255
+            pixels.append((levels.mean(axis=(0, 1, 2)), (levels**2).mean(axis=(0, 1, 2))))
     if not pixels:
         raise DataError(f"none of {SAMPLED_VIDEOS} training videos can be read, such as: {refusal}.")
     mean, square = np.mean(pixels, axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0)).clip(min=SMALLEST_STD)
     return tuple(mean.round(4).tolist()), tuple(std.round(4).tolist())
+
+
+def _some_frames(sample: Sample, reader: VideoReader) -> NDArray[np.uint8]:
+    """Return frames spread over a video, (F, H, W, 3), with every other row and column."""
+    stretch = sample.some_frames_of(reader.times)
+    chosen = np.linspace(stretch.start, stretch.stop - 1, SAMPLED_FRAMES).round().astype(int)
+    return reader.frames_at(chosen, shrink=lambda frame: frame[::2, ::2])

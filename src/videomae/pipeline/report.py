@@ -1,13 +1,15 @@
 """What the page about a run shows, gathered from its directory."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from videomae.data.audit.check import CheckReport
-from videomae.data.manifest import Manifest
+from videomae.data.manifest import Manifest, Sample
 from videomae.inference.metrics import Evaluation
 from videomae.pipeline.comparison import Comparison
 from videomae.pipeline.decisions import TrainPlan
@@ -89,12 +91,14 @@ def reconstruct_some(run: Path, videos: Manifest) -> "list[tuple[str, Reconstruc
     found = []
     for number, place in enumerate(np.linspace(0, len(videos) - 1, min(RECONSTRUCTIONS, len(videos))).round()):
         sample = videos.samples[int(place)]
-        with VideoReader(sample.file) as reader:
-            stretch = sample.some_frames_of(reader.times)
-            chosen = sampling(len(stretch), video_fps=reader.fps, clip_frames=config.num_frames)[0]
-            frames = reader.frames_at(stretch.start + chosen)
+        frames, _ = sample.read(partial(_middle_clip, sample, sampling, config.num_frames))
         pixels = opened.processor(list(frames), return_tensors="pt").pixel_values
         hidden = MASKS[mask.name](config.grid, mask.ratio, generator=torch.Generator().manual_seed(number))
         title = f"{Path(sample.path).name}, {mask.name} mask {mask.ratio:g}"
         found.append((title, reconstruct(opened.model, pixels, hidden)))
     return found
+
+
+def _middle_clip(sample: Sample, sampling: ClipSampling, num_frames: int, reader: VideoReader) -> NDArray[np.uint8]:
+    stretch = sample.some_frames_of(reader.times)
+    return reader.frames_at(stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0])

@@ -110,6 +110,9 @@ def _mistake(video: VideoScores, scores: np.ndarray, test: Manifest, evaluation:
 
 def _some_frames(sample: Sample) -> np.ndarray:
     """Return frames of a video, or of its stretch, (F, H, W, 3)."""
-    with VideoReader(sample.file) as reader:
+
+    def read(reader: VideoReader) -> np.ndarray:
         stretch = sample.some_frames_of(reader.times)
         return reader.frames_at(np.linspace(stretch.start, stretch.stop - 1, MISTAKE_FRAMES).round().astype(int))
+
+    return sample.read(read)[0]

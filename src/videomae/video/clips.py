@@ -2,7 +2,7 @@
 
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from functools import cache, partial
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from videomae.errors import VideoError
 from videomae.video.reader import TIME_TOLERANCE, Shrink, VideoReader
 from videomae.video.sampling import ClipSampling
 
@@ -90,7 +91,7 @@ def spread_crops(height: int, width: int, size: int, num_crops: int) -> list[tup
     return [(place, centre[1]) if height >= width else (centre[0], place) for place in places]
 
 
-def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: None) -> Generator[Item, None, None]:
     """Yield items in their order; a thread makes the first one at once, and the next while the caller works with one.
 
     Args:
@@ -111,7 +112,7 @@ def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: No
         thread.start()
         return place, thread
 
-    def follow(upcoming: Future[Any], thread: Thread) -> Iterator[Item]:
+    def follow(upcoming: Future[Any], thread: Thread) -> Generator[Item, None, None]:
         try:
             while (item := upcoming.result()) is not end:
                 upcoming, thread = start()
@@ -123,13 +124,30 @@ def read_ahead(items: Iterable[Item], *, stop: Callable[[], object] = lambda: No
     return follow(*start())
 
 
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield so many items at a time; at the end, and before an error that the items raise, those that are left."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except VideoError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
 def slide(
     frames: Iterable[tuple[float, Any]],
     *,
     window: float,
     hop: float,
     num_frames: int,
-    is_gap: Callable[[float], bool] = lambda seconds: False,
+    is_gap: Callable[[float, float], bool] = lambda before, after: False,
     shrink: Callable[[Any], Any] = lambda frame: frame,
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut a stream of frames into overlapping clips.
@@ -139,8 +157,8 @@ def slide(
         window: seconds that a clip spans.
         hop: seconds from one clip to the next.
         num_frames: of a clip, at the middles of as many equal parts; each is what the video shows at that time.
-        is_gap: tells whether so many seconds from a frame to the next are a gap. No clip spans one: after it, clips
-            begin anew with the first frame.
+        is_gap: tells of the times of a frame and the next whether there is a gap between. No clip spans one: after
+            it, clips begin anew with the first frame.
         shrink: what is done to each frame of a clip, once, such as resize it, so that few of full size are in memory.
 
     Yields:
@@ -163,7 +181,8 @@ def _slide_without_gaps(
 ) -> Iterator[tuple[float, list[Any]]]:
     """Cut frames into clips, the first of which begins with the first frame."""
     open_windows: deque[tuple[float, list[Any]]] = deque()
-    number, previous, first, time = 0, None, 0.0, 0.0
+    number, first, time = 0, 0.0, 0.0
+    previous: Callable[[], Any] | None = None
     for time, frame in frames:
         current = cache(partial(shrink, frame))  # shrinks it once, where a clip takes it
         first, shown = (time, current) if previous is None else (first, previous)
@@ -177,9 +196,10 @@ def _slide_without_gaps(
         while open_windows and len(open_windows[0][1]) == len(offsets):
             yield open_windows.popleft()
         previous = current
+    last = [] if previous is None else [previous()]
     for begin, clip in open_windows:
         if begin == first or begin + window <= time + hop:
-            yield begin, clip + [previous() for _ in range(len(offsets) - len(clip))]
+            yield begin, clip + last * (len(offsets) - len(clip))
 
 
 def mark_repeated(clips: Iterable[tuple[float, list[Any]]]) -> Iterator[tuple[float, list[Any], bool]]:
@@ -193,10 +213,10 @@ def mark_repeated(clips: Iterable[tuple[float, list[Any]]]) -> Iterator[tuple[fl
 class _GapCounter:
     """Tells of a frame after how many gaps it comes."""
 
-    def __init__(self, is_gap: Callable[[float], bool]) -> None:
+    def __init__(self, is_gap: Callable[[float, float], bool]) -> None:
         self._is_gap, self._time, self._gaps = is_gap, np.inf, 0
 
     def __call__(self, item: tuple[float, Any]) -> int:
-        self._gaps += self._is_gap(item[0] - self._time)
+        self._gaps += self._is_gap(self._time, item[0])
         self._time = item[0]
         return self._gaps

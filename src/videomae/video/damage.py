@@ -39,11 +39,17 @@ class Damage(NamedTuple):
 
 
 def reading_notes(
-    damage: Sequence[Damage], *, gaps: Sequence[tuple[float, float]] = (), assumed_fps: float | None = None
+    damage: Sequence[Damage],
+    *,
+    gaps: Sequence[tuple[float, float]] = (),
+    reconnected: Sequence[tuple[float, float]] = (),
+    assumed_fps: float | None = None,
 ) -> list[str]:
     """Say what is odd about the time of a video, each as the rest of a sentence that begins with its name."""
     found = [f"did not decode from {d.start:.2f} s to {d.end:.2f} s ({d.reason})" for d in damage]
-    found += [f"shows nothing from {start:.2f} s to {end:.2f} s, where its clock jumps" for start, end in gaps]
+    jumps = [gap for gap in gaps if gap not in reconnected]
+    found += [f"shows nothing from {start:.2f} s to {end:.2f} s, where its clock jumps" for start, end in jumps]
+    found += [f"was not connected from {start:.2f} s to {end:.2f} s" for start, end in reconnected]
     if assumed_fps is not None:
         found.append(f"holds no times: {assumed_fps:g} frames per second are assumed, --fps sets another rate")
     return found

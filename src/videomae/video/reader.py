@@ -22,7 +22,7 @@ from videomae.video.backends.base import Backend
 from videomae.video.backends.failures import library_errors
 from videomae.video.backends.orientation import FrameFormat
 from videomae.video.backends.pyav import PyAVDecoder
-from videomae.video.clock import gaps_between
+from videomae.video.clock import Clock, gaps_between
 from videomae.video.damage import Damage, OnError, check_on_error
 from videomae.video.limits import ReadLimits
 
@@ -67,6 +67,7 @@ class VideoReader:
     Attributes:
         name: the path, as errors give it.
         codec: FFmpeg's name of the codec, e.g. ``"h264"``.
+        on_error: what is done about damage.
         closed: whether `close` was called.
 
     Raises:
@@ -90,8 +91,7 @@ class VideoReader:
             raise ValueError(f"backend must be one of {tuple(BACKENDS)}, got {backend!r}.")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}. Leave it out for one per processor.")
-        if fps is not None and not 0 < fps < float("inf"):
-            raise ValueError(f"fps must be above 0 and finite, got {fps}.")
+        check_fps(fps)
         threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
         self._backend: Backend = BACKENDS[backend].open(
             path, threads=threads, on_error=on_error, fps=fps, square_pixels=square_pixels, limits=limits
@@ -99,6 +99,7 @@ class VideoReader:
         self.name = self._backend.name
         self.codec = self._backend.codec
         self._fps = fps
+        self.on_error: OnError = on_error
         self.closed = False
         if peek:
             try:
@@ -150,7 +151,7 @@ class VideoReader:
     @property
     def assumed_fps(self) -> float | None:
         """The rate that `times` follow from, where the file holds none and no ``fps`` was given; else None."""
-        clock = self._backend.clock
+        clock = self.clock
         return None if clock.is_stamped or self._fps is not None else clock.fps
 
     @property
@@ -163,6 +164,11 @@ class VideoReader:
         return stated if abs(stated - measured) <= 0.01 * measured else measured
 
     @property
+    def clock(self) -> Clock:
+        """What the container says about time."""
+        return self._backend.clock
+
+    @property
     def damage(self) -> list[Damage]:
         """The stretches that did not decode, or that the decoder patched, as far as they were met."""
         return self._backend.damage
@@ -170,12 +176,12 @@ class VideoReader:
     @property
     def longest_step(self) -> float:
         """Seconds from frame to frame; more is a gap."""
-        clock = self._backend.clock
+        clock = self.clock
         return float(clock.longest_step * clock.tick)
 
-    def is_gap(self, seconds: float) -> bool:
-        """Tell whether so many seconds from one frame to the next are a gap."""
-        return seconds > self.longest_step
+    def is_gap(self, before: float, after: float) -> bool:
+        """Tell whether there is a gap between the times of a frame and the next."""
+        return after - before > self.longest_step
 
     @property
     def gaps(self) -> list[tuple[float, float]]:
@@ -304,6 +310,12 @@ class VideoReader:
         if self.closed:
             raise ValueError(f"{self.name} is closed. Read frames inside the `with` block.")
         return self._backend
+
+
+def check_fps(fps: float | None) -> None:
+    """Raise a ValueError for what is no rate."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps must be above 0 and finite, got {fps}.")
 
 
 def past_damage(

@@ -1,8 +1,11 @@
 """Frames of files, cameras and network streams, one after the other, each decoded once."""
 
+import logging
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -27,12 +30,15 @@ from videomae.video.damage import (
     packets_past_damage,
 )
 from videomae.video.limits import ReadLimits
-from videomae.video.reader import VideoReader
-from videomae.video.source import is_stream, shown
+from videomae.video.reader import VideoReader, check_fps
+from videomae.video.source import is_stream, protocol_of, shown
 
 Frame = NDArray[np.uint8]
 
+log = logging.getLogger(__name__)
+
 OPEN_TIMEOUT, READ_TIMEOUT = 30.0, 60.0  # seconds without an answer, or without data
+RECONNECT_PAUSE = 0.5  # seconds from a try to connect again to the next
 
 
 class FrameStream(Iterator[tuple[float, Frame]]):
@@ -46,23 +52,46 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         on_error: what to do where the video does not decode: ``"skip"`` goes on behind the damage, ``"truncate"`` ends
             before it, ``"raise"`` raises. `damage` tells where it was.
         fps: frames per second of a source that holds no times.
+        reconnect: seconds for which a URL that breaks off, or sends nothing for as long, is connected to again. Its
+            seconds go on by the clock on the wall, and the time between is a gap.
+        follow_playlist: the source is a playlist (.m3u8, .mpd, .ffconcat), and what it names may be opened: a URL may
+            name addresses, a file other files.
 
     Attributes:
         assumed_fps: the rate that times follow from, where the source holds none; else None.
+        reconnected: the second of the first frame after each loss of the connection.
 
     Raises:
         VideoError: when the next frame is asked for, if the source cannot be opened, holds no video, sends nothing for
             a minute, or breaks off.
+        ValueError: if it is no URL, and is to be connected to again.
     """
 
-    def __init__(self, source: str | os.PathLike[str], *, on_error: OnError = "skip", fps: float | None = None) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        on_error: OnError = "skip",
+        fps: float | None = None,
+        reconnect: float | None = None,
+        follow_playlist: bool = False,
+    ) -> None:
         check_on_error(on_error)
+        check_fps(fps)
+        if reconnect is not None and not (protocol_of(source) and 0 < reconnect < math.inf):
+            raise ValueError(
+                f"reconnect must be seconds above 0, for a URL, got {reconnect:g} for {shown(source)}. Leave it out."
+            )
         self._source, self._on_error, self._fps = os.fspath(source), on_error, fps
+        self._name, self._reconnect, self._follow_playlist = shown(source), reconnect, follow_playlist
         self.assumed_fps: float | None = None
+        self.reconnected: list[float] = []
         self._longest_step, self._step = math.inf, 1 / USUAL_RATE
         self._damage: list[Damage] = []
         self._log: DamageLog | None = None  # of a stream
-        self._frames = self._of_stream() if is_stream(source) else self._of_file()
+        self._last: tuple[float, float] | None = None  # second of its last frame, and when that came
+        self._lost_at: float | None = None  # when its connection was found to be lost
+        self._frames = self._of_stream() if is_stream(source) or follow_playlist else self._of_file()
 
     def __next__(self) -> tuple[float, Frame]:
         return next(self._frames)
@@ -70,16 +99,16 @@ class FrameStream(Iterator[tuple[float, Frame]]):
     @property
     def damage(self) -> list[Damage]:
         """The stretches that did not decode, or that the decoder patched, so far."""
-        return self._damage if self._log is None else self._log.found
+        return self._damage if self._log is None else [*self._damage, *self._log.found]
 
     @property
     def step(self) -> float:
         """Seconds from frame to frame by the header."""
         return self._step
 
-    def is_gap(self, seconds: float) -> bool:
-        """Tell whether so many seconds from one frame to the next are a gap."""
-        return seconds > self._longest_step
+    def is_gap(self, before: float, after: float) -> bool:
+        """Tell whether there is a gap between the times of a frame and the next."""
+        return after - before > self._longest_step or any(before < second <= after for second in self.reconnected)
 
     def _of_file(self) -> Iterator[tuple[float, Frame]]:
         """Read a file as a sound one; where that fails, find its damage and go on behind it."""
@@ -105,59 +134,109 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         self.assumed_fps = reader.assumed_fps
 
     def _of_stream(self) -> Iterator[tuple[float, Frame]]:
-        name, limits = shown(self._source), ReadLimits.from_environment()
-        with library_errors(name, doing="be read"):
+        """Read a stream; where it breaks off, connect again if that is wanted."""
+        wait = OPEN_TIMEOUT
+        while True:
+            reason = "it ended"
             try:
-                with open_stream(self._source, timeout=(OPEN_TIMEOUT, READ_TIMEOUT), limits=limits) as container:
+                if (yield from self._of_connection(wait)) or self._reconnect is None:
+                    return
+            except VideoError as error:
+                if self._last is None or self._reconnect is None:
+                    raise
+                reason = str(error)
+            if self._last is None:
+                return
+            wait = self._wait_to_reconnect(self._last[0], reason)
+
+    def _wait_to_reconnect(self, second: float, reason: str) -> float:
+        """Wait before a further try, or raise a VideoError where it is too late; return the seconds that are left."""
+        reconnect = self._reconnect or 0.0
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            log.warning("%s broke off after %.2f s: connecting again for %g s", self._name, second, reconnect)
+        left = self._lost_at + reconnect - time.monotonic()
+        if left <= 0:
+            raise VideoError(
+                f"{self._name} broke off after {second:.2f} s and did not come back within {reconnect:g} s ({reason})"
+            )
+        time.sleep(min(RECONNECT_PAUSE, left))
+        return max(left, RECONNECT_PAUSE)
+
+    def _of_connection(self, wait: float) -> Generator[tuple[float, Frame], None, bool]:
+        """Yield frames until the connection ends; return whether all of it was sent, as far as one can know."""
+        limits, silence = ReadLimits.from_environment(), min(READ_TIMEOUT, self._reconnect or READ_TIMEOUT)
+        about: dict[str, Any] = {
+            "limits": limits,
+            "reconnect": self._reconnect,
+            "follow_playlist": self._follow_playlist,
+        }
+        with library_errors(self._name, doing="be read"):
+            try:
+                with open_stream(self._source, timeout=(min(wait, OPEN_TIMEOUT), silence), **about) as container:
                     stream = choose_stream(container)
                     if stream is None or stream.codec_context is None:
-                        raise VideoError(f"{name} holds no video that can be decoded. Name another source.")
+                        raise VideoError(f"{self._name} holds no video that can be decoded. Name another source.")
                     stream.thread_type = "AUTO"
                     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
                     aspect = float(stream.sample_aspect_ratio or 1)
-                    convert = FrameConverter(name, pixel_aspect=aspect, max_pixels=limits.max_pixels)
-                    for seconds, frame in self._decode(container, stream):
-                        yield seconds, convert(frame).copy()
+                    convert = FrameConverter(self._name, pixel_aspect=aspect, max_pixels=limits.max_pixels)
+                    for second, frame in self._decode(container, stream):
+                        yield second, convert(frame).copy()
+                    return container.size > 0  # of a live source it is not known
             except (av.error.ExitError, TimeoutError) as error:
                 raise VideoError(
-                    f"{name} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {READ_TIMEOUT:g} s. Check the "
+                    f"{self._name} gave no answer for {OPEN_TIMEOUT:g} s, or sent nothing for {silence:g} s. Check the "
                     "address, and that it sends."
                 ) from error
             except av.FFmpegError as error:
                 raise VideoError(
-                    f"cannot read {name}: {error.strerror}. Check the address, and that it sends."
+                    f"cannot read {self._name}: {error.strerror}. Check the address, and that it sends."
                 ) from error
 
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
         """Yield frames with their seconds, and log what does not decode."""
         clock = Clock.of(container, stream, fps=self._fps)
         self._longest_step, self._step = float(clock.longest_step * clock.tick), 1 / clock.fps
-        log = self._log = DamageLog(clock)
+        self._damage = self.damage  # of connections before
+        damage = self._log = DamageLog(clock)
         second_of = ArrivalClock() if not clock.is_stamped and self._fps is None else Unwrapper(clock)
         last: tuple[int | None, float] = clock.start, 0.0  # stamp and second of the last frame
+        later: float | None = None  # seconds to add after a connection that was lost
 
         def lose(reason: str, packet: Packet | None = None) -> None:
             if self._on_error == "raise" and reason != INCOMPLETE:
                 raise VideoError(
-                    f"{shown(self._source)} is damaged after {last[1]:.2f} s ({reason}): every frame must decode. Go "
+                    f"{self._name} is damaged after {last[1]:.2f} s ({reason}): every frame must decode. Go "
                     "on behind it with on_error='skip'."
                 )
-            log.lost(reason, None if packet is None else packet.pts, after=last)
+            damage.lost(reason, None if packet is None else packet.pts, after=last)
 
         decode = PastDamage(lose, longest_step=clock.longest_step)
         for packet in packets_past_damage(lambda: container.demux(stream), lose):
             second_of.arrived()
             for frame in decode(packet):
-                last = frame.pts, second_of(frame.pts)
+                second = second_of(frame.pts)
+                later = self._resumed_at(second) - second if later is None else later
+                last = frame.pts, second + later
                 if frame.is_corrupt:
-                    log.patched(last[1])
+                    damage.patched(last[1])
+                self._last = last[1], time.monotonic()
                 yield last[1], frame
-            if self._on_error == "truncate" and log.found:
+            if self._on_error == "truncate" and damage.found:
                 return
 
+    def _resumed_at(self, second: float) -> float:
+        """Return the second of the first frame of a connection, which by its own clock is ``second``."""
+        if self._last is None:
+            return second
+        self._lost_at, (before, came) = None, self._last
+        resumed = before + max(time.monotonic() - came, self._step)
+        self.reconnected.append(resumed)
+        log.warning("%s was connected again after %.1f s", self._name, resumed - before)
+        return resumed
 
-def stream_frames(
-    source: str | os.PathLike[str], *, on_error: OnError = "skip", fps: float | None = None
-) -> FrameStream:
+
+def stream_frames(source: str | os.PathLike[str], **options: Any) -> FrameStream:
     """Return the frames of a source; arguments and errors as for `FrameStream`."""
-    return FrameStream(source, on_error=on_error, fps=fps)
+    return FrameStream(source, **options)

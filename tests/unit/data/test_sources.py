@@ -10,7 +10,7 @@ import pytest
 from videomae.data.audit.check import check
 from videomae.data.manifest import read_manifest
 from videomae.data.sources import find_videos, not_looked_at, video_files
-from videomae.errors import DataError
+from videomae.errors import DataError, VideoError
 from videos import moving_square, write_video
 
 CAMERAS = "a.asf b.MOD c.Tod d.dav e.264 f.H264 g.265 h.hevc i.qt j.mxf k.rm l.RMVB m.trp n.f4v o.3g2 p.divx q.mjpeg"
@@ -89,3 +89,25 @@ def test_check_counts_and_names_other_files_and_folders_of_frames(tmp_path):
     assert "4 files were not looked at: 2 .jpg, 1 without an ending, 1 .txt" in finding.advice
     assert len(finding.items) == 4
     assert "ffmpeg" in report.named("frame-folders").items[0].detail
+
+
+def test_a_list_that_names_folders_of_frames_says_what_to_do_with_each(tmp_path):
+    folder = tmp_path / "jumps" / "one"
+    folder.mkdir(parents=True)
+    for number in range(1, 4):
+        (folder / f"img_{number:05}.jpg").touch()
+    (tmp_path / "list.csv").write_text("path,label\njumps/one,jump\n")
+    (sample,) = read_manifest(tmp_path / "list.csv")
+    with pytest.raises(VideoError, match=r"folder of frames.*In it: ffmpeg -framerate 25 -start_number 1 -i img_%05d"):
+        sample.read(len)
+
+
+def test_one_of_several_processes_says_what_is_left_out(tmp_path, monkeypatch, caplog):
+    for name in ("a.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("RANK", "1")
+    assert video_files(tmp_path) == ["a.mp4"]
+    assert caplog.text == ""
+    monkeypatch.setenv("RANK", "0")
+    assert video_files(tmp_path) == ["a.mp4"]
+    assert "1 file was not looked at" in caplog.text

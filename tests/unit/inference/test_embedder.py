@@ -66,6 +66,7 @@ def test_windows_hold_the_pixels_of_a_batch_and_the_next_only(place, monkeypatch
     embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
     made, held, encode, processor = [], [], embedder.encode, embedder.processor
     embedder.processor = lambda clip, **options: made.append(1) or processor(clip, **options)
+    embedder.processor.shrink = processor.shrink
     monkeypatch.setattr(embedder, "encode", lambda clips, layer: held.append(len(made)) or encode(clips, layer))
     assert len(embedder(one_video(place), per="window", window=0.5, hop=0.25, batch_size=2).vectors) == 7
     assert len(held) == 4

@@ -8,7 +8,7 @@ import pytest
 
 from videomae.data.transcode import Encoding, copy_file
 from videomae.errors import VideoError
-from videomae.video.clips import read_ahead, read_clips, slide, spread_crops
+from videomae.video.clips import in_batches, read_ahead, read_clips, slide, spread_crops
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling
 from videos import decode_in_sequence, moving_square, write_video
@@ -147,3 +147,15 @@ def test_a_frame_of_several_windows_is_shrunk_once():
         (begin, [-frame for frame in clip]) for begin, clip in slide(frames, window=1.0, hop=0.25, num_frames=5)
     ]
     assert len(shrunk) == len(set(shrunk)) < 30
+
+
+def test_an_error_comes_after_what_was_made_before_it():
+    def items():
+        yield from range(5)
+        raise VideoError("the source broke off.")
+
+    batches = []
+    with pytest.raises(VideoError):
+        batches.extend(in_batches(items(), 3))
+    assert batches == [[0, 1, 2], [3, 4]]
+    assert list(in_batches(range(4), 2)) == [[0, 1], [2, 3]]

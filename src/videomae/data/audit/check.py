@@ -123,6 +123,7 @@ class CheckReport:
                     "split": sample.split,
                     "group": sample.group,
                     **{name: getattr(self.facts[sample.file], name) for name in names},
+                    "damage": [damage._asdict() for damage in self.facts[sample.file].damage],
                 }
                 for sample in self.manifest
             ],
@@ -159,7 +160,9 @@ def check(
     manifest, path = read_data(data)
     files = list(dict.fromkeys(sample.file for sample in manifest))
     facts: dict[Path, VideoFacts] = {}
-    looks = inspect_videos(files, thumbnails=_choose_thumbnails(manifest), workers=workers, timeout=timeout)
+    rates = {sample.file: sample.fps for sample in manifest}
+    about: dict[str, Any] = {"thumbnails": _choose_thumbnails(manifest), "fps": rates}
+    looks = inspect_videos(files, **about, workers=workers, timeout=timeout)
     for file, fact in zip(files, looks, strict=True):
         facts[file] = fact
         progress(len(facts), len(files))

@@ -16,16 +16,20 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.format import VideoFormatComponent
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from videomae.errors import VideoError
 from videomae.video.backends.failures import described, library_errors
 from videomae.video.backends.opening import choose_stream, moving_pictures, open_file
+from videomae.video.backends.packets import codec_of
+from videomae.video.damage import INCOMPLETE, Damage, PastDamage, packets_past_damage
 from videomae.video.limits import ReadLimits
-from videomae.video.reader import VideoReader
+from videomae.video.reader import VideoReader, past_damage
 
 # All looks at the content are taken at grey pictures of this side: small enough to be cheap at any resolution, and an
 # average over so many pixels that noise and compression all but vanish. For motion, cells are twice as large.
@@ -49,7 +53,7 @@ class VideoFacts:
         problem: None if frames can be read; else "missing", "empty" (0 bytes), "no-video" (such as sound only),
             "unreadable", "crashed" (ended the process that read it) or "timed-out".
         reason: what the problem is, in a sentence.
-        damage: why decoding ends early, or None; the frames before can be used.
+        damage: stretches that do not decode; the other frames can be used.
         size: bytes.
         digest: SHA-256 of the bytes.
         content: hash of all decoded frames; the same for copies in other containers.
@@ -62,6 +66,8 @@ class VideoFacts:
         height: pixels of an upright frame.
         rotation: degrees clockwise that the file asks to turn its frames.
         pixel_aspect: width of a pixel over its height, after the rotation.
+        other_sizes: further sizes that its pictures have, width x height as stored; they are scaled to the first.
+        streams: of a file with several videos, each one's codec and size, that which is read first.
         num_frames: decoded frames.
         stated_frames: frames by the header; None if it does not say.
         corrupt_frames: decoded frames that the decoder had to patch.
@@ -83,7 +89,7 @@ class VideoFacts:
     file: str
     problem: str | None = None
     reason: str | None = None
-    damage: str | None = None
+    damage: tuple[Damage, ...] = ()
     size: int = 0
     digest: str = ""
     content: str = ""
@@ -96,6 +102,8 @@ class VideoFacts:
     height: int = 0
     rotation: int = 0
     pixel_aspect: float = 1.0
+    other_sizes: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
     num_frames: int = 0
     stated_frames: int | None = None
     corrupt_frames: int = 0
@@ -116,12 +124,13 @@ class VideoFacts:
     thumbnail: bytes = field(default=b"", repr=False)
 
 
-def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
-    """Decode a whole file once, holding one frame at a time.
+def inspect_video(file: str | Path, *, thumbnail: bool = False, fps: float | None = None) -> VideoFacts:
+    """Decode a whole file once, holding one frame at a time; a damaged one again, past its damage.
 
     Args:
         file: path of the file.
         thumbnail: keep a small picture of the middle frame.
+        fps: frames per second, where the file holds no times.
 
     Returns:
         What was found; no file is so bad that this raises, short of a decoder that crashes.
@@ -134,23 +143,16 @@ def inspect_video(file: str | Path, *, thumbnail: bool = False) -> VideoFacts:
     try:
         with file.open("rb") as stream:
             facts = replace(facts, digest=hashlib.file_digest(stream, "sha256").hexdigest())
-        reader, damage = _open_reader(file)
-        with (
-            reader,
-            library_errors(str(file)),
-            open_file(str(file), str(file), ReadLimits.from_environment()) as container,
-        ):
-            return _decode(container, reader, replace(facts, damage=damage), thumbnail=thumbnail)
+
+        def look(reader: VideoReader) -> VideoFacts:
+            limits = ReadLimits.from_environment()
+            with library_errors(str(file)), open_file(str(file), str(file), limits) as container:
+                return _decode(container, reader, facts, thumbnail=thumbnail)
+
+        found, damage = past_damage(file, look, threads=1, square_pixels=False, fps=fps)
+        return replace(found, damage=(*damage, *found.damage))
     except (VideoError, OSError) as error:
         return replace(facts, problem=_problem(file, facts.size), reason=str(error))
-
-
-def _open_reader(file: Path) -> tuple[VideoReader, str | None]:
-    """Return a reader, and what is wrong with the file if only its beginning can be read."""
-    try:
-        return VideoReader(file, threads=1, square_pixels=False), None
-    except VideoError as error:
-        return VideoReader(file, threads=1, square_pixels=False, on_error="truncate"), str(error)
 
 
 def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *, thumbnail: bool) -> VideoFacts:
@@ -161,14 +163,21 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
     stream.codec_context.thread_count = 1
     content = _Content(reader, thumbnail=thumbnail)
     discarded, damage = 0, facts.damage
+
+    def lose(reason: str, packet: Packet | None = None) -> None:
+        if reader.on_error == "raise" and reason != INCOMPLETE:
+            raise VideoError(f"{facts.file} is damaged at frame {content.num_frames} ({reason}).")
+
+    decode = PastDamage(lose, longest_step=reader.clock.longest_step)
     try:
-        for packet in container.demux(stream):
+        for packet in packets_past_damage(lambda: container.demux(stream), lose):
             discarded += packet.is_discard
-            for frame in packet.decode():
+            for frame in decode(packet):
                 content.add(frame)
     except Exception as error:  # whatever the library raises, as in `library_errors`
-        found = described(error).removesuffix(".")
-        damage = damage or f"{facts.file} is damaged at frame {content.num_frames} ({found})."
+        if reader.on_error == "raise":
+            raise
+        damage = (*damage, Damage(content.last_time, reader.end, described(error).removesuffix(".")))
     if not content.num_frames:
         raise VideoError(f"{facts.file} must hold at least one frame, but none decodes. Copy or download it again.")
 
@@ -188,9 +197,10 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
         height=reader.height,
         rotation=reader.rotation,
         pixel_aspect=1 / aspect if reader.rotation in (90, 270) else aspect,
+        streams=_streams(container, stream),
         stated_frames=max(stream.frames - discarded, 1) if stream.frames else None,
         stated_duration=seconds or (container.duration and container.duration / av.time_base) or None,
-        duration=content.seconds(content.num_frames) if damage else reader.duration,
+        duration=reader.duration,
         fps=reader.fps,
         is_variable_rate=_is_variable_rate(reader.times, reader.longest_step),
         gaps=tuple(reader.gaps),
@@ -209,6 +219,7 @@ class _Content:
         self.thumbnail = b""
         self.num_frames = self.corrupt = self.blank = self.black = self.still = self.longest_still = 0
         self.last_stamp: float = -math.inf
+        self.sizes: dict[str, None] = {}
         self.is_ordered = True
         self.components: Sequence[VideoFormatComponent] = ()
         self.digest = hashlib.sha256()
@@ -219,10 +230,7 @@ class _Content:
 
     def add(self, frame: VideoFrame) -> None:
         """Take in the next frame."""
-        size = (frame.width, frame.height)
-        stored = (self.reader.width, self.reader.height)
-        if size != (stored[::-1] if self.reader.rotation in (90, 270) else stored):
-            raise VideoError(f"the size changes to {size[0]}x{size[1]} pixels.")
+        self.sizes[f"{frame.width}x{frame.height}"] = None
         stamp = math.nan if frame.pts is None else frame.pts
         self.is_ordered &= stamp > self.last_stamp
         self.last_stamp = stamp
@@ -240,11 +248,17 @@ class _Content:
         times = self.reader.times
         return float(times[min(number, len(times) - 1)] - times[0])
 
+    @property
+    def last_time(self) -> float:
+        """Second at which the last frame is shown."""
+        return self.reader.start + self.seconds(self.num_frames - 1)
+
     def facts(self) -> dict[str, Any]:
         """Return what was seen, as fields of `VideoFacts`."""
         return {
             "content": self.digest.hexdigest(),
             "num_frames": self.num_frames,
+            "other_sizes": tuple(self.sizes)[1:],
             "corrupt_frames": self.corrupt,
             "is_ordered": self.is_ordered,
             "blank_fraction": self.blank / self.num_frames,
@@ -282,6 +296,15 @@ class _Content:
         means = self.cells[filled] / self.frames_in_slot[filled, None, None]
         shown = np.searchsorted(filled, np.arange(filled[-1] + 1), side="right") - 1
         return means.astype(np.float16)[shown]
+
+
+def _streams(container: InputContainer, read: VideoStream) -> tuple[str, ...]:
+    """Describe the videos of a file, if there are several, that which is read first."""
+    others = [stream for stream in moving_pictures(container) if stream.index != read.index]
+    return tuple(
+        f"{codec_of(stream) if stream.codec_context else 'unknown'} {stream.width}x{stream.height}"
+        for stream in ([read, *others] if others else ())
+    )
 
 
 def _pool(picture: NDArray[Any], side: int) -> NDArray[Any]:

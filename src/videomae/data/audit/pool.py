@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,6 +21,7 @@ def inspect_videos(
     files: Sequence[str | Path],
     *,
     thumbnails: Collection[str | Path] = (),
+    fps: Mapping[str | Path, float | None] | None = None,
     workers: int | None = None,
     timeout: float = 600.0,
 ) -> Iterator[VideoFacts]:
@@ -29,6 +30,7 @@ def inspect_videos(
     Args:
         files: paths.
         thumbnails: those of the files of which to keep a picture.
+        fps: frames per second of those that hold no times.
         workers: number of processes; by default one per processor.
         timeout: seconds after which a file is given up.
 
@@ -47,7 +49,7 @@ def inspect_videos(
     def inspect(file: str | Path) -> VideoFacts:
         inspector = idle.get()
         try:
-            return inspector(file, thumbnail=file in thumbnails)
+            return inspector(file, thumbnail=file in thumbnails, fps=(fps or {}).get(file))
         finally:
             idle.put(inspector)
 
@@ -70,7 +72,7 @@ class _Inspector:
         self.timeout = timeout
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __call__(self, file: str | Path, *, thumbnail: bool) -> VideoFacts:
+    def __call__(self, file: str | Path, *, thumbnail: bool, fps: float | None = None) -> VideoFacts:
         process = self.process = self.process or _start()
         is_late = Event()
 
@@ -80,7 +82,7 @@ class _Inspector:
 
         timer = Timer(self.timeout, give_up)
         timer.start()
-        facts = _ask(process, (file, thumbnail))
+        facts = _ask(process, (file, thumbnail, fps))
         timer.cancel()
         timer.join()
         if facts is not None and not is_late.is_set():
@@ -155,9 +157,9 @@ def _follow(parent: int) -> None:
     os._exit(1)
 
 
-def _inspect_safely(file: str | Path, thumbnail: bool) -> VideoFacts:
+def _inspect_safely(file: str | Path, thumbnail: bool, fps: float | None) -> VideoFacts:
     try:
-        return inspect_video(file, thumbnail=thumbnail)
+        return inspect_video(file, thumbnail=thumbnail, fps=fps)
     except Exception as error:  # whatever it is, it must not end the run
         return VideoFacts(str(file), problem="unreadable", reason=f"{file}: {type(error).__name__}: {error}")
 

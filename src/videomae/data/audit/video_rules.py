@@ -10,6 +10,7 @@ import numpy as np
 from videomae.data.audit.findings import ERROR, NOTE, WARNING, Finding, Item
 from videomae.data.audit.inspect import VideoFacts
 from videomae.data.manifest import Manifest, Sample
+from videomae.video.damage import reading_notes
 
 # Where the boundaries lie that no standard gives.
 MISSING_FRACTION, MISSING_SECONDS = 0.01, 0.5  # of the frames, or of the time, that a header may promise too much
@@ -44,6 +45,12 @@ def _truncated(video: VideoFacts) -> str | None:
     if seconds - video.duration > MISSING_SECONDS + 0.1 * seconds:  # the time of a container may be that of its sound
         return f"the header states {seconds:.2f} s, {video.duration:.2f} s decode"
     return None
+
+
+def _damaged(video: VideoFacts) -> str | None:
+    if not video.damage:
+        return None
+    return f"{video.num_frames} of {video.stated_frames or '?'} frames; it {'; '.join(reading_notes(video.damage))}"
 
 
 def _gaps(video: VideoFacts) -> str | None:
@@ -104,10 +111,26 @@ _RULES = (
     _Rule(
         "damaged",
         ERROR,
-        "Videos that decode only up to some frame",
-        "Copy or download them again. Clips that reach behind the damage fail, and training then skips the video; "
-        "`videomae prepare` leaves it out.",
-        lambda video: video.damage and f"{video.num_frames} of {video.stated_frames or '?'} frames. {video.damage}",
+        "Videos that do not decode whole",
+        "Copy or download them again. Clips that touch the damage fail, and training then skips the video; `videomae "
+        "prepare` leaves it out. With --on-error skip both go on behind it.",
+        _damaged,
+    ),
+    _Rule(
+        "other-sizes",
+        WARNING,
+        "Videos whose pictures change their size",
+        "All are scaled to the first size. Re-encode those where the shape changes as well.",
+        lambda video: (
+            f"{video.width}x{video.height}, then {', '.join(video.other_sizes)}" if video.other_sizes else None
+        ),
+    ),
+    _Rule(
+        "several-streams",
+        NOTE,
+        "Files with several videos",
+        "One is read: what moves, the default one, what FFmpeg calls best. Copy another into a file of its own.",
+        lambda video: f"{video.streams[0]} is read, not {', '.join(video.streams[1:])}" if video.streams else None,
     ),
     _Rule(
         "gaps",
@@ -237,6 +260,7 @@ _RULES = (
 def video_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts]) -> Iterator[Finding]:
     """Apply the rules to every video."""
     items: dict[str, dict[str, Item]] = defaultdict(dict)
+    strict = {sample.path for sample in manifest if sample.on_error in (None, "raise")}
     for sample in manifest:
         video = facts[sample.file]
         for rule in _PROBLEMS if video.problem else _RULES:
@@ -245,7 +269,9 @@ def video_findings(manifest: Manifest, facts: Mapping[Path, VideoFacts]) -> Iter
                 items[rule.kind][sample.path] = Item((sample.path,), detail)
     for rule in (*_PROBLEMS, *_RULES):
         if rule.kind in items:
-            yield Finding(rule.kind, rule.severity, rule.title, rule.advice, tuple(items[rule.kind].values()))
+            found = tuple(items[rule.kind].values())
+            is_skipped = rule.kind == "damaged" and not strict & items[rule.kind].keys()
+            yield Finding(rule.kind, WARNING if is_skipped else rule.severity, rule.title, rule.advice, found)
 
 
 def short_videos(

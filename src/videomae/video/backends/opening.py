@@ -20,9 +20,11 @@ from av.video.stream import VideoStream
 from videomae.errors import VideoError
 from videomae.video.backends.failures import described, out_of_memory
 from videomae.video.limits import ReadLimits
-from videomae.video.source import SourceKind, is_stream, kind_of, not_a_file, protocol_of, shown
+from videomae.video.picture_folders import folders_of_frames
+from videomae.video.source import SEEKABLE, SourceKind, is_stream, kind_of, not_a_file, protocol_of, shown
 
-PLAYLISTS = ("m3u8", "mpd")  # endings of URLs
+PLAYLISTS = {".m3u8": "hls", ".mpd": "dash", ".ffconcat": "concat"}
+ALLOW_PLAYLIST = "Name the video itself, or, if you trust what it names, say --window 2s --follow-playlist."
 # Demuxers that open further files, addresses or devices.
 FOLLOWING = frozenset(
     {"concat", "hls", "dash", "imf", "image2", "sdp", "rtsp", "rtp", "sap", "webm_dash_manifest", "vobsub", "lavfi"}
@@ -68,7 +70,7 @@ def open_file(source: str | BinaryIO, name: str, limits: ReadLimits) -> InputCon
     except FileNotFoundError as error:
         raise VideoError(f"{name} must be an existing file, but there is none. Check the path.") from error
     except IsADirectoryError as error:
-        raise VideoError(f"{name} must be a video file, but is a folder. Name the files in it.") from error
+        raise VideoError(_folder(name, source)) from error
     except av.error.ExitError as error:
         raise VideoError(too_slow(name, allowed)) from error
     except MemoryError as error:
@@ -84,35 +86,58 @@ def open_file(source: str | BinaryIO, name: str, limits: ReadLimits) -> InputCon
 
 
 @contextmanager
-def open_stream(source: str, *, timeout: tuple[float, float], limits: ReadLimits) -> Iterator[InputContainer]:
-    """Open a URL, a device or a pipe, to be read forwards, until the block ends.
+def open_stream(
+    source: str,
+    *,
+    timeout: tuple[float, float],
+    limits: ReadLimits,
+    reconnect: float | None = None,
+    follow_playlist: bool = False,
+) -> Iterator[InputContainer]:
+    """Open a URL, a device, a pipe or a playlist, to be read forwards, until the block ends.
 
     Args:
-        source: what `kind_of` does not call a file.
+        source: what `kind_of` does not call a file, or a playlist.
         timeout: seconds until it answers, and until each further piece of it comes.
         limits: of its pictures.
+        reconnect: seconds for which FFmpeg may ask again for the rest of a file whose server breaks off.
+        follow_playlist: the source is a playlist, which may be followed: one of the network to addresses of the
+            network, one on this machine to files beside it.
 
     Raises:
         VideoError: if it is a playlist.
         FFmpegError: PyAV's, if it cannot be opened.
         TimeoutError: if a pipe sends nothing; PyAV's ExitError, if the network does not.
     """
-    kind, ending = kind_of(source), source.partition("?")[0].rpartition(".")[2].lower()
-    protocols = NETWORK if kind is SourceKind.URL else "file" if kind is SourceKind.DEVICE else "none"
+    kind, layout = kind_of(source), _layout_of_playlist(source)
+    if follow_playlist and layout is None:
+        raise VideoError(
+            f"{shown(source)} is no playlist by its ending, which must be one of {', '.join(PLAYLISTS)}. "
+            "Leave out that it is one."
+        )
+    if layout and not follow_playlist:
+        raise VideoError(f"{shown(source)} is a playlist, which names further addresses. {ALLOW_PLAYLIST}")
+    protocols = NETWORK if kind is SourceKind.URL else "none" if kind is SourceKind.PIPE else "file,crypto"
     options = {"format_whitelist": _formats(), "max_pixels": str(limits.max_pixels), "protocol_whitelist": protocols}
-    layout = None
+    if layout:
+        options["format_whitelist"] = f"{layout},{_formats()}"
+    if reconnect is not None and protocol_of(source) in SEEKABLE:
+        options |= {
+            "reconnect": "1",
+            "reconnect_on_network_error": "1",
+            "reconnect_delay_total_max": f"{reconnect:.0f}",
+        }
     if protocol_of(source) in ("rtsp", "rtsps"):
         options |= {"rtsp_transport": "tcp", "format_whitelist": f"rtsp,rtp,sdp,{_formats()}"}
-    if ending in PLAYLISTS:
-        raise VideoError(
-            f"{shown(source)} is a playlist, which names further addresses, and these are not opened. Let FFmpeg "
-            "follow it: ffmpeg -i URL -c copy -f mpegts - | videomae predict --window 2s /dev/stdin."
-        )
     if kind is SourceKind.DEVICE and source.startswith("/dev/video"):
         layout = "v4l2"
     with ExitStack() as opened:
-        is_read_by_ffmpeg = kind is SourceKind.URL or layout == "v4l2"
-        address = source if is_read_by_ffmpeg else opened.enter_context(closing(_Pipe(source, timeout)))
+        if kind is SourceKind.FILE:
+            address: Any = f"file:{source}"
+        elif kind is SourceKind.URL or layout == "v4l2":
+            address = source
+        else:
+            address = opened.enter_context(closing(_Pipe(source, timeout)))
         about: dict[str, Any] = {"format": layout, "options": options, "timeout": timeout}
         yield opened.enter_context(av.open(address, mode="r", metadata_errors="replace", **about))
 
@@ -143,6 +168,14 @@ def moving_pictures(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & NOT_THE_VIDEO]
 
 
+def _folder(name: str, source: str | BinaryIO) -> str:
+    """Say that a folder is no video, and what to do if it holds the frames of one."""
+    frames = folders_of_frames(os.listdir(source)) if isinstance(source, str) else {}
+    if frames:
+        return f"{name} must be a video, but is a folder of frames, which are not read. In it: {frames['.']}"
+    return f"{name} must be a video file, but is a folder. Name the files in it."
+
+
 def too_slow(name: str, seconds: float) -> str:
     """Say that a file was given up."""
     return (
@@ -155,6 +188,11 @@ def too_slow(name: str, seconds: float) -> str:
 def _formats() -> str:
     """Return the formats that hold a video themselves, as FFmpeg lists them."""
     return ",".join(sorted(name for name in av.formats_available if name not in FOLLOWING))
+
+
+def _layout_of_playlist(source: str) -> str | None:
+    """Return FFmpeg's name of the kind of playlist that a source is by its ending, or None."""
+    return PLAYLISTS.get(os.path.splitext(source.partition("?")[0] if protocol_of(source) else source)[1].lower())
 
 
 def _playlist(source: str | BinaryIO) -> str | None:

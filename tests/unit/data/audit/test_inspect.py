@@ -8,13 +8,15 @@ import pytest
 
 from support import shared_dir
 from videomae.data.audit.inspect import VideoFacts, inspect_video
+from videomae.data.audit.video_rules import video_findings
+from videomae.data.manifest import Manifest, Sample
 from videos import moving_square, write_video
 
 # What sets each of these apart; all others must not have it.
 ODD_CLIPS = {
     "zero_bytes.webm": {"problem": "empty"},
     "audio_only.mp3": {"problem": "no-video"},
-    "corrupted_28_of_50.mp4": {"num_frames": 28, "stated_frames": 50},
+    "corrupted_28_of_50.mp4": {"num_frames": 49, "stated_frames": 50},
     "header_444_decodes_68.avi": {"num_frames": 68, "stated_frames": 444, "is_variable_rate": True},
     "no_duration.webm": {"stated_duration": None, "has_alpha": True, "black_fraction": 1.0},
     "nonmonotonic_pts.mp4": {"is_ordered": False},
@@ -41,7 +43,7 @@ def video(tmp_path: Path) -> Path:
 
 def test_a_sound_video_is_described(video: Path):
     facts = inspect_video(video, thumbnail=True)
-    assert (facts.problem, facts.damage, facts.is_ordered, facts.is_variable_rate) == (None, None, True, False)
+    assert (facts.problem, facts.damage, facts.is_ordered, facts.is_variable_rate) == (None, (), True, False)
     assert (facts.width, facts.height, facts.num_frames, facts.stated_frames) == (96, 64, 30, 30)
     assert facts.fps == pytest.approx(25)
     assert facts.duration == facts.stated_duration == pytest.approx(1.2)
@@ -137,7 +139,7 @@ def test_a_turned_copy_has_the_fingerprint_of_the_upright_one(tmp_path: Path):
 def test_what_is_odd_about_a_clip_is_found(name: str):
     facts = inspect_video(shared_dir("clips") / name)
     assert {field: getattr(facts, field) for field in ODD_CLIPS[name]} == pytest.approx(ODD_CLIPS[name])
-    assert (facts.damage is not None) == (name == "corrupted_28_of_50.mp4")
+    assert (facts.damage != ()) == (name == "corrupted_28_of_50.mp4")
 
 
 @pytest.mark.parametrize("name", PLAIN_CLIPS)
@@ -147,3 +149,35 @@ def test_nothing_odd_is_found_where_nothing_is(name: str):
     for field in ("problem", "damage", "bits", "has_alpha", "rotation", "pixel_aspect", "is_ordered"):
         assert getattr(facts, field) == getattr(defaults, field)
     assert not facts.is_variable_rate
+
+
+def test_a_file_with_several_videos_names_them_and_that_which_is_read(tmp_path: Path):
+    file = tmp_path / "several.mkv"
+    with av.open(str(file), "w") as container:
+        for size in (64, 32):
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width = stream.height = size
+        for number, image in enumerate(moving_square(10, 64, 64)):
+            for stream in container.streams.video:
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+                    stream.width, stream.height, "yuv420p"
+                )
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream in container.streams.video:
+            container.mux(stream.encode())
+    facts = inspect_video(file)
+    assert (facts.width, facts.streams) == (64, ("mpeg4 64x64", "mpeg4 32x32"))
+    findings = {f.kind: f for f in video_findings(Manifest((Sample("s.mkv", file),), (), tmp_path), {file: facts})}
+    assert findings["several-streams"].items[0].detail == "mpeg4 64x64 is read, not mpeg4 32x32"
+
+
+def test_a_change_of_size_is_no_damage(tmp_path: Path):
+    """A call over the network changes its size where it has less room; all its frames are read, in the first size."""
+    parts = [write_video(tmp_path / f"{side}.h264", moving_square(20, side, side), b_frames=0) for side in (128, 64)]
+    file = tmp_path / "call.h264"
+    file.write_bytes(b"".join(part.read_bytes() for part in parts))
+    facts = inspect_video(file)
+    assert (facts.num_frames, facts.width, facts.other_sizes, facts.damage) == (40, 128, ("64x64",), ())
+    findings = {f.kind: f for f in video_findings(Manifest((Sample("call.h264", file),), (), tmp_path), {file: facts})}
+    assert findings["other-sizes"].items[0].detail == "128x128, then 64x64"
