@@ -94,6 +94,32 @@ def name_bytes(text: str) -> bytes:
     return _OF_NO_BYTE.sub(lambda found: ascii(found[0])[1:-1], text).encode("utf-8", "surrogateescape")
 
 
+@contextmanager
+def utf8_address(path: Path) -> Iterator[str]:
+    """Yield an address in UTF-8 of a file of any name, for libraries that take no other.
+
+    Names that are no UTF-8 are a matter of Linux, where open files and folders have an address of their own. A file
+    that is to be made needs a name in UTF-8; the folders above it may have any.
+    """
+    if is_utf8(str(path)):
+        yield str(path)
+        return
+    opened, rest = (path.parent, f"/{path.name}") if is_utf8(path.name) else (path, "")
+    descriptor = os.open(opened, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}{rest}"
+    finally:
+        os.close(descriptor)
+
+
+def lasting_utf8_address(folder: Path) -> str:
+    """Return an address as `utf8_address` gives it, of a folder that is made if need be, until this process ends."""
+    if is_utf8(str(folder)):
+        return str(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"/proc/self/fd/{os.open(folder, os.O_RDONLY)}"
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder, and raise an OSError now if a file could not be written there at the end of a long work."""
     try:

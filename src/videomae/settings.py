@@ -173,10 +173,7 @@ def _read_recipe(recipe: str | Path) -> tuple[str, str]:
             f"there is no recipe {str(recipe)!r}{nearest(str(recipe), known)}: name a TOML file, or one of "
             f"{', '.join(sorted(known))}."
         )
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not TOML, which is UTF-8: {error}.") from error
+    return path.read_text(encoding="utf-8", errors="surrogateescape"), str(path)  # it may name files of any bytes
 
 
 def _without(mark: Any, settings: S) -> S:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import videomae
 from training_runs import run, write_data
 from videomae.errors import CheckpointError
+from videomae.training.checkpoint import _plain_data_only
 from videomae.video.synthetic import write_motion_videos
 
 # Names that some process imports sooner or later, by whichever way it is started.
@@ -183,3 +185,31 @@ def test_a_state_that_is_no_number_is_refused(data, stranger, value):
     state.write_text(state.read_text().replace('"step": 2', f'"step": {value}'))
     with pytest.raises(CheckpointError, match="step"):
         run("pretrain", data, stranger, *OPTIONS)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_deepspeeds_files_are_read_as_plain_data_whoever_reads_them(tmp_path, monkeypatch):
+    """DeepSpeed and accelerate call ``torch.load`` themselves; of all classes, DeepSpeed's records alone are let in."""
+    records = {}
+    for module, name in (
+        ("deepspeed.runtime.fp16.loss_scaler", "LossScaler"),
+        ("deepspeed.runtime.fp16.loss_scaler", "DynamicLossScaler"),
+        ("deepspeed.runtime.zero.config", "ZeroStageEnum"),
+        ("deepspeed.utils.tensor_fragment", "fragment_address"),
+    ):
+        parts = module.split(".")
+        for depth in range(1, len(parts) + 1):
+            path = ".".join(parts[:depth])
+            monkeypatch.setitem(sys.modules, path, sys.modules.get(path) or types.ModuleType(path))
+        records[name] = type(name, (), {"__module__": module})
+        monkeypatch.setattr(sys.modules[module], name, records[name], raising=False)
+    file, harmless = tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt", records["LossScaler"]()
+    torch.save({"scaler": harmless, "moments": torch.ones(3)}, file)
+    with _plain_data_only():
+        found = torch.load(file, weights_only=False)
+    assert isinstance(found["scaler"], records["LossScaler"])
+    for form, content in payloads(tmp_path / "ran").items():
+        file.write_bytes(content)
+        with _plain_data_only(), pytest.raises((pickle.UnpicklingError, RuntimeError)):
+            torch.load(file, weights_only=False)
+        assert not (tmp_path / "ran").exists(), form

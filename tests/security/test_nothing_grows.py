@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 import zipfile
 
 import psutil
@@ -13,6 +14,7 @@ from videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEIma
 from videomae.data.manifest import read_manifest
 from videomae.errors import CheckpointError, DataError
 from videomae.hub import read_json
+from videomae.models.patches import sinusoid_table
 
 MOST_BYTES, MOST_SECONDS = 200e6, 5.0
 
@@ -162,3 +164,13 @@ def test_shards_lie_in_the_folder(model, tmp_path, shard):
     (tmp_path / "inner" / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="which is no file of its folder"):
         VideoMAEForVideoClassification.from_pretrained(tmp_path / "inner")
+
+
+def test_a_position_table_takes_its_own_memory_and_little_more():
+    """Its size is that of the configuration, which a stranger may have written."""
+    tracemalloc.start()
+    table = sinusoid_table((16, 64, 64), 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert table.shape == (65536, 64)
+    assert peak < 1.2 * table.nbytes

@@ -9,12 +9,19 @@ import pytest
 
 from classifiers import save_light_model
 from feature_folders import save_model
+from training_runs import run, write_data
+from videomae import VideoMAEModel
 from videomae.cli import run as videomae
 from videomae.data.manifest import read_manifest
 from videomae.data.unreadable import UnreadableVideos
 from videomae.errors import DataError
+from videomae.export.run import export
 from videomae.files import escaped, is_utf8, unescaped, write_csv
+from videomae.inference.embed import embed
 from videomae.inference.feature_store import read_features
+from videomae.settings import with_recipe
+from videomae.training.pretraining import PretrainSettings
+from videomae.training.settings import TrainingDataSettings
 from videos import moving_square, write_video
 
 NAME = os.fsdecode(b"caf\xe9.mp4")
@@ -125,3 +132,35 @@ def test_evaluate_writes_its_predictions(videos, tmp_path):
     ]
     assert videomae(["evaluate", str(videos), *options]) == 1
     assert any(b"caf\xe9.mp4" in file.read_bytes() for file in (tmp_path / "out").rglob("*.csv"))
+
+
+@pytest.fixture
+def odd(videos, tmp_path) -> Path:
+    """A folder whose own name is no UTF-8, to write to."""
+    folder = tmp_path / os.fsdecode(b"o\xfft")
+    folder.mkdir()
+    return folder
+
+
+def test_a_run_lives_and_goes_on_in_a_folder_of_such_a_name(odd, tmp_path):
+    data = write_data(odd)
+    options = ("--run.save-every", "1", "--optim.ema", "0.5")
+    run("pretrain", data, odd / "run", *options, "--run.steps", "1", "--run.trackers", "tensorboard")
+    assert b"o\xfft" in (odd / "run" / "settings.toml").read_bytes()
+    run("pretrain", data, odd / "run", *options, "--run.steps", "1", "--run.trackers", "tensorboard")
+    assert VideoMAEModel.from_pretrained(odd / "run" / "model").config.hidden_size
+    again = with_recipe(PretrainSettings(TrainingDataSettings(Path("x")), Path("y")), odd / "run" / "settings.toml")
+    assert again.out == odd / "run"
+    assert [file.name for file in (odd / "run" / "logs").rglob("events.out*")]
+
+
+def test_features_are_written_to_and_read_from_a_folder_of_such_a_name(odd, videos):
+    save_model(odd / "model")
+    embed(read_manifest(videos), odd / "features", odd / "model", device="cpu")
+    assert len(read_features(odd / "features")) == 1
+
+
+def test_exports_which_libraries_write_need_another_folder(odd):
+    save_model(odd / "model")
+    with pytest.raises(ValueError, match="need a path in UTF-8"):
+        export(odd / "model", "torch", odd / "exported", task="encoder")

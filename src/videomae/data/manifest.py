@@ -39,9 +39,9 @@ class Sample:
         start: first second of the stretch that counts; None means from the beginning.
         end: second at which the stretch ends; None means to the end.
         group: what the video was cut from; a grouped split keeps a group on one side.
+        extra: further columns of the manifest, as text.
         fps: frames per second, where the file holds no times; others keep their own.
         on_error: what to do where the file does not decode, as for `VideoReader`; None raises.
-        extra: further columns of the manifest, as text.
     """
 
     path: str
@@ -51,9 +51,9 @@ class Sample:
     start: float | None = None
     end: float | None = None
     group: str | None = None
+    extra: dict[str, str] = field(default_factory=dict, hash=False)
     fps: float | None = None
     on_error: OnError | None = None
-    extra: dict[str, str] = field(default_factory=dict, hash=False)
 
     def read(self, use: Callable[[VideoReader], T], **options: Any) -> tuple[T, list[Damage]]:
         """Return what ``use`` makes of a reader of the file, opened as this video is to be read, and its damage.

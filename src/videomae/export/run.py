@@ -13,6 +13,7 @@ from videomae.export.clips import Clips, made_clips, read_samples, split
 from videomae.export.quantize import Calibration
 from videomae.export.targets import TARGETS, require_writer
 from videomae.export.verify import TOLERANCES, Tolerance, Verification, verify, write_report
+from videomae.files import is_utf8
 from videomae.inference.engines.base import ModelCard
 from videomae.inference.engines.formats import FORMATS, EngineName, Precision, open_exported
 from videomae.inference.engines.pytorch import ProcessedEngine, TorchEngine
@@ -97,6 +98,8 @@ def export(
 
     _check(to, precision, data, min(calibration_clips, verified_clips))
     path = _destination(model, to, out, precision)
+    if not is_utf8(os.path.abspath(path)):
+        raise ValueError(f"exported files need a path in UTF-8, which {path} is not. Name another --out.")
     chosen = task or ("classification" if open_checkpoint(model).task == "classification" else "encoder")
     opened = open_model(model, MODELS[chosen], device="cpu")
     source: PretrainedModel = opened.model.eval()

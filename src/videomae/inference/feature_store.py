@@ -173,8 +173,8 @@ def write_part(
     arrays["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), width)
     about_part = {"unreadable": json.dumps(unreadable), "damaged": json.dumps(damaged)}
     table = pa.table(arrays).replace_schema_metadata(about_part)
-    with atomic_write(part_file(folder, number)) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+    with atomic_write(part_file(folder, number)) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def npy_names(manifest: Manifest) -> list[str]:
@@ -215,13 +215,13 @@ def _read_part(file: Path) -> "pyarrow.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _damage_named(file):
-        about = pq.read_metadata(file)
+    with _damage_named(file), file.open("rb") as opened:
+        about = pq.read_metadata(opened)
         kind = about.schema.to_arrow_schema().field("vector").type
         size = about.num_rows * (kind.list_size if pa.types.is_fixed_size_list(kind) else 1) * 4
         if size > _MOST_GROWTH * file.stat().st_size:
             raise ValueError(f"it has {about.num_rows} rows, which are more than {file.stat().st_size} bytes hold.")
-        return pq.read_table(file, page_checksum_verification=True)
+        return pq.read_table(opened, page_checksum_verification=True)
 
 
 @contextmanager
@@ -246,6 +246,6 @@ def _about(file: Path, name: str, nothing: Any) -> Any:
     """Return what is noted in a part under a name."""
     import pyarrow.parquet as pq
 
-    with _damage_named(file):
-        noted = (pq.read_schema(file).metadata or {}).get(name.encode())
+    with _damage_named(file), file.open("rb") as opened:
+        noted = (pq.read_schema(opened).metadata or {}).get(name.encode())
         return nothing if noted is None else json.loads(noted)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from videomae.config import VideoMAEConfig
 
+TABLE_ROWS = 1024  # of a position table that are computed at a time: float64 takes three times its memory
+
 
 def cut_tubelets(pixel_values: Tensor, tubelet_shape: tuple[int, int, int], indices: Tensor | None = None) -> Tensor:
     """Cut clips into tubelets, copying the pixels of the chosen ones only.
@@ -126,10 +128,12 @@ def sinusoid_table(grid: tuple[int, int, int], width: int) -> Tensor:
     Returns:
         (N, D) float32.
     """
-    column = np.arange(width)
-    angles = np.arange(np.prod(grid))[:, None] / np.power(10000, 2 * (column // 2) / width)  # (N, D)
-    table = np.empty(angles.shape, np.float32)
-    table[:, 0::2], table[:, 1::2] = np.sin(angles[:, 0::2]), np.cos(angles[:, 1::2])
+    divisors = np.power(10000, 2 * (np.arange(width) // 2) / width)
+    table = np.empty((int(np.prod(grid)), width), np.float32)
+    for first in range(0, len(table), TABLE_ROWS):
+        rows = table[first : first + TABLE_ROWS]
+        angles = np.arange(first, first + len(rows))[:, None] / divisors  # (rows, D)
+        rows[:, 0::2], rows[:, 1::2] = np.sin(angles[:, 0::2]), np.cos(angles[:, 1::2])
     return torch.from_numpy(table)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from videomae.config import CONFIG_NAME, VideoMAEConfig, check_model_type
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write, write_json
+from videomae.files import atomic_write, utf8_address, write_json
 from videomae.hub import fetch_file, find_file, read_json, refuse_placeholder
 from videomae.models.patches import sinusoid_table
 
@@ -250,7 +250,7 @@ def read_tensors(file: Path) -> Tensors:
         raise CheckpointError(f"{file} is empty: download it again.")
     if file.suffix == ".safetensors":
         try:
-            with safe_open(file, framework="pt") as opened:
+            with utf8_address(file) as address, safe_open(address, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
         except SafetensorError as error:
             raise CheckpointError(f"{file} is not a readable safetensors file ({error}): download it again.") from error
@@ -372,7 +372,8 @@ def save_hf(
             shard = {tensor: stored[tensor] for tensor in names}
             try:
                 if save_function is None:
-                    save_file(shard, temporary, metadata={"format": "pt"})
+                    with utf8_address(temporary) as address:
+                        save_file(shard, address, metadata={"format": "pt"})
                 else:
                     save_function(shard, temporary)
             except SafetensorError as error:

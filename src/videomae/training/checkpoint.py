@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from videomae.errors import CheckpointError
-from videomae.files import write_json
+from videomae.files import utf8_address, write_json
 from videomae.hub import read_json
 from videomae.processes import environment
 from videomae.training.devices import on_main_process
@@ -175,7 +175,8 @@ class Checkpoints:
     def _write_file(self, file: Path, tensors: Tensors) -> None:
         whole = gathered(tensors, keep=self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            save_file(whole, file, metadata={"format": "pt"})
+            with utf8_address(file) as address:
+                save_file(whole, address, metadata={"format": "pt"})
 
     def _read(self, folder: Path) -> RunState:
         """Read everything into what the run holds, each process for itself."""
@@ -191,10 +192,10 @@ class Checkpoints:
                 f"{old[0].name} is of an earlier format, whose reading can run code. End the run with the version that "
                 "began it, or name another --out."
             )
-        load_weights(self.model, load_file(folder / _MODEL))
-        load_moments(self.model, self.optimizer, load_file(folder / _OPTIMIZER))
+        load_weights(self.model, _tensors(folder / _MODEL))
+        load_moments(self.model, self.optimizer, _tensors(folder / _OPTIMIZER))
         if self.ema is not None:
-            self.ema.load_state_dict({"average": load_file(folder / _EMA), "updates": updates})
+            self.ema.load_state_dict({"average": _tensors(folder / _EMA), "updates": updates})
         if self.accelerator.scaler is not None and scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
         return state
@@ -213,6 +214,11 @@ class Checkpoints:
         for step in list_steps(self.folder)[: -self.keep_last]:
             if step != state.best_step:
                 shutil.rmtree(self._path(step))
+
+
+def _tensors(file: Path) -> Tensors:
+    with utf8_address(file) as address:
+        return load_file(address)
 
 
 def _checked(content: dict[str, Any]) -> RunState:

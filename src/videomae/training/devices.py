@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videomae.errors import MissingPackageError, VideoMAEError
+from videomae.files import lasting_utf8_address
 from videomae.options import parse_duration
 from videomae.training.settings import RunSettings
 
@@ -53,7 +54,7 @@ def build_accelerator(run: RunSettings, *, folder: Path) -> "Accelerator":
         cpu=on_cpu,
         mixed_precision="no" if precision == "float32" else precision,
         log_with=list(run.trackers) or None,
-        project_dir=str(folder / "logs"),
+        project_dir=lasting_utf8_address(folder / "logs") if run.trackers else None,
         fsdp_plugin=_fsdp_plugin(half=precision == "bf16") if run.strategy == "fsdp" else None,
         deepspeed_plugin=_deepspeed_plugin() if run.strategy == "deepspeed" else None,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # gradients exist once

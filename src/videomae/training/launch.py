@@ -3,6 +3,7 @@
 import sys
 
 from videomae.console import output
+from videomae.files import name_bytes
 from videomae.settings import to_toml
 from videomae.training.dry_run import dry_run
 from videomae.training.experiment import Experiment, run_experiment
@@ -13,7 +14,8 @@ from videomae.training.settings import TrainingSettings
 def launch(settings: TrainingSettings, method: type[Experiment]) -> int:
     """Train by a method, or print what would be done, and return the exit code."""
     if settings.print_config:
-        sys.stdout.write(to_toml(settings))
+        sys.stdout.flush()
+        sys.stdout.buffer.write(name_bytes(to_toml(settings)))
         return 0
     if settings.dry_run:
         dry_run(method(settings))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest
 from videomae.errors import CheckpointError
-from videomae.files import atomic_write, write_json
+from videomae.files import atomic_write, name_bytes, write_json
 from videomae.hub import read_json, stored_in
 from videomae.settings import changed_settings, to_toml, with_absolute_paths, with_recipe, without_optional
 from videomae.training.settings import FREE_ON_RESUME
@@ -109,7 +109,7 @@ def _open(out: Path, settings: Any, train: Manifest) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with atomic_write(stored) as temporary:
-            temporary.write_text(to_toml(with_absolute_paths(settings)), encoding="utf-8")
+            temporary.write_bytes(name_bytes(to_toml(with_absolute_paths(settings))))
         write_json(trained_on, videos)
     except OSError as error:
         raise CheckpointError(f"cannot write to {out} ({error}): correct the rights, or name another --out.") from error

@@ -181,8 +181,13 @@ class FrameStream(Iterator[tuple[float, Frame]]):
                     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
                     aspect = float(stream.sample_aspect_ratio or 1)
                     convert = FrameConverter(self._name, pixel_aspect=aspect, max_pixels=limits.max_pixels)
-                    for second, frame in self._decode(container, stream):
-                        yield second, convert(frame).copy()
+                    try:
+                        for second, frame in self._decode(container, stream):
+                            yield second, convert(frame).copy()
+                    except VideoError:
+                        self._check_index(container)
+                        raise
+                    self._check_index(container)
                     return container.size > 0  # of a live source it is not known
             except (av.error.ExitError, TimeoutError) as error:
                 raise VideoError(
@@ -193,6 +198,14 @@ class FrameStream(Iterator[tuple[float, Frame]]):
                 raise VideoError(
                     f"cannot read {self._name}: {error.strerror}. Check the address, and that it sends."
                 ) from error
+
+    def _check_index(self, container: InputContainer) -> None:
+        """Raise a VideoError where no frame came of an MP4: its index lies behind them, and nobody can go back."""
+        if self._last is None and "mp4" in container.format.name:
+            raise VideoError(
+                f"{self._name} is an MP4 whose index comes after its frames, so that it cannot be read forwards. Read "
+                "it as a file, or send it with its index first: ffmpeg -i IN -c copy -movflags +faststart OUT."
+            )
 
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, VideoFrame]]:
         """Yield frames with their seconds, and log what does not decode."""

@@ -140,3 +140,32 @@ def test_a_camera_that_sends_no_times_has_those_of_the_clock_on_the_wall(fps, ex
     assert seconds[0] == 0
     assert np.median(np.diff(seconds)) == pytest.approx(expected, abs=0.05)
     assert seconds[-1] == pytest.approx(expected * (len(seconds) - 1), rel=0.35)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_an_mp4_whose_index_is_at_its_end_cannot_come_through_a_pipe_and_it_is_said(on_error, tmp_path):
+    """As encoders write them; what is small enough for FFmpeg's buffer is read all the same."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 128, 192, 3), dtype=np.uint8)
+    file = write_video(tmp_path / "video.mp4", noise, options={"qp": "10"})
+    assert file.stat().st_size > 200_000
+    os.mkfifo(tmp_path / "pipe")
+
+    def feed():
+        with contextlib.suppress(BrokenPipeError):
+            (tmp_path / "pipe").write_bytes(file.read_bytes())
+
+    threading.Thread(target=feed, daemon=True).start()
+    with pytest.raises(VideoError, match=r"index comes after its frames.*faststart"):
+        list(stream_frames(tmp_path / "pipe", on_error=on_error))
+
+
+@pytest.mark.parametrize("number", [1, 10])
+def test_an_animated_picture_is_a_video_of_all_its_frames(number, tmp_path):
+    """An animated AVIF holds its first picture beside them, as a stream of its own."""
+    pictures = [Image.fromarray(frame) for frame in moving_square(number)]
+    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:], duration=100)
+    with VideoReader(tmp_path / "a.avif") as reader:
+        assert (len(reader), reader.codec) == (number, "av1")
+        assert reader.duration == pytest.approx(number / 10) or number == 1
+    assert len(list(stream_frames(tmp_path / "a.avif"))) == number

@@ -31,7 +31,7 @@ MISCHIEF = """
 import os, time
 from videomae.data.audit import pool
 look = pool.inspect_video
-def inspect_video(file, thumbnail):
+def inspect_video(file, **options):
     if "crash" in file.name:
         os.kill(os.getpid(), 9)
     if "hang" in file.name:
@@ -39,7 +39,7 @@ def inspect_video(file, thumbnail):
     if "bug" in file.name:
         raise KeyError("a bug")
     print("a library that prints", flush=True)
-    return look(file, thumbnail=thumbnail)
+    return look(file, **options)
 pool.inspect_video = inspect_video
 pool.serve()
 """
