@@ -170,10 +170,10 @@ def test_the_next_batch_is_decoded_while_the_model_looks_at_one(place, monkeypat
     embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
     read, reads_third = embedder.clips, threading.Event()
 
-    def clips(sample, kind):
+    def clips(reader, sample, kind):
         if sample is manifest.samples[2]:
             reads_third.set()
-        return read(sample, kind)
+        return read(reader, sample, kind)
 
     def encode(pixels, layer):
         assert reads_third.wait(60), "nothing is decoded meanwhile"
@@ -181,5 +181,4 @@ def test_the_next_batch_is_decoded_while_the_model_looks_at_one(place, monkeypat
 
     monkeypatch.setattr(embedder, "clips", clips)
     monkeypatch.setattr(embedder, "encode", encode)
-    monkeypatch.setattr(embedder, "rows", lambda spans, tokens, per: len(tokens))
-    assert list(_embed_all(manifest.samples[:4], embedder, FeatureKind(), 2)) == [1] * 4
+    assert len(list(_embed_all(manifest.samples[:4], embedder, FeatureKind(), 2))) == 4
