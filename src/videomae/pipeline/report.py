@@ -64,6 +64,7 @@ def report_run(
         verdict=comparison.verdict(evaluation.top1),
         test=test,
         metrics={stage: read_metrics(settings.out / stage) for stage in TRAINED},
+        pretraining=comparison.pretraining_verdict(),
         reconstructions=reconstruct_some(settings.out / "pretrain", test),
         seconds=seconds,
         settings={stage: file.read_text(encoding="utf-8") for stage, file in texts.items() if file.exists()},

@@ -36,6 +36,7 @@ def write_report(
     verdict: str,
     test: Manifest,
     metrics: Mapping[str, Sequence[Mapping[str, Any]]],
+    pretraining: str,
     reconstructions: Sequence[tuple[str, Reconstruction]],
     seconds: Mapping[str, float],
     settings: Mapping[str, str],
@@ -54,6 +55,7 @@ def write_report(
         verdict: what that means.
         test: these videos.
         metrics: the lines of metrics.jsonl by stage.
+        pretraining: what it learnt, in words.
         reconstructions: of test clips by the pre-trained model, each with a title.
         seconds: by stage, over all parts of the run.
         settings: as TOML, by stage.
@@ -72,6 +74,7 @@ def write_report(
         training_top1=training_top1,
         baselines=sorted(baselines, key=lambda baseline: -baseline[1]),
         verdict=verdict,
+        pretraining=pretraining,
         chance=1 / len(evaluation.classes),
         curves=[(stage, figure_uri(draw_curves(lines, title=stage))) for stage, lines in metrics.items() if lines],
         confusion=figure_uri(plot_confusion(evaluation.confusion, evaluation.classes)),

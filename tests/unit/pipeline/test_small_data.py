@@ -1,5 +1,6 @@
 """Few and short videos are learnt with a teacher, within the budget, and beside simple means."""
 
+import dataclasses
 import json
 
 import pytest
@@ -92,3 +93,8 @@ def test_the_verdict_is_that_of_the_figures():
     assert "b does as well" in some.verdict(0.5)
     assert "by heart" in some.verdict(0.7)
     assert "about what it does" in some.verdict(0.9)
+    assert some.pretraining_verdict() == ""
+    little, much = (dataclasses.replace(some, pretraining_error=error) for error in (0.998, 0.4))
+    assert "left 99.8% of the error" in little.describe()
+    assert "hardly begun" in little.describe()
+    assert much.describe().endswith("left 40.0% of the error of each hidden patch's mean colour")
