@@ -1,6 +1,7 @@
 """Clips per second of the pre-training loader, against decord + PIL and against the usage example's PyAV reading.
 
     python benchmarks/loader.py [--clip video.mp4] [--videos 16] [--rounds 5] [--workers 2]
+    python benchmarks/loader.py --finetune
     python benchmarks/loader.py --soak 2000
 
 The work: 16 frames, stride 4, MultiScaleCrop to 224, normalised float32 batches in the main process. The videos: H.264,
@@ -9,19 +10,22 @@ they are prepared at 7.5 frames per second, 16 frames in a row last as long, but
 
 All loaders take turns within a round, so that a slow moment of the machine meets all; a ratio is that of one round, and
 the median over the rounds is printed. Processor time per clip, of all processes, is printed beside it, as it does not
-depend on what else the machine does. ``--soak`` measures instead whether memory and open files stay flat. Needs Linux
-(/proc) and decord (`pip install decord`).
+depend on what else the machine does. ``--finetune`` compares fine-tuning's two augmented clips of a video with
+torchvision's operations one after the other, in float32 from the workers on. ``--soak`` measures instead whether memory
+and open files stay flat. Needs Linux (/proc) and, but for ``--finetune``, decord (`pip install decord`).
 """
 
 import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +37,29 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae.data.copies import prepare
 from videomae.data.dataset import VideoDataset, build_loader
 from videomae.data.manifest import Sample
 from videomae.data.transcode import Encoding
-from videomae.video.augment import MultiScaleCrop, normalize, pretrain_augmentation
-from videomae.video.augment_settings import PretrainAugmentation
+from videomae.video.augment import (
+    ClipErasing,
+    MultiScaleCrop,
+    RandAugment,
+    erase,
+    finetune_crops,
+    normalize,
+    pretrain_augmentation,
+)
+from videomae.video.augment_settings import FinetuneAugmentation, PretrainAugmentation
 from videomae.video.backends.pyav import PyAVDecoder
 from videomae.video.reader import VideoReader
 from videomae.video.sampling import ClipSampling, dense_indices
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from randaugment_reference import REFERENCE
 
 FRAMES, STRIDE, SIZE = 16, 4, 224
 WIDTH, HEIGHT, FPS, SECONDS = 340, 256, 30, 10
@@ -135,6 +151,15 @@ class PlainDataset(Dataset[Tensor]):
         return clip.view(FRAMES, 3, SIZE, SIZE)
 
 
+class PlainRandAugment(RandAugment):
+    """RandAugment with torchvision's operations, on whole frames."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        for name, level, sign in params["operations"]:
+            inpt = REFERENCE[name](inpt, level, sign)
+        return inpt
+
+
 def decode_with_decord(file: str) -> list[Image.Image]:
     import decord
 
@@ -209,6 +234,53 @@ def compare(made: dict[str, list[Path]], *, rounds: int, workers: int, batch: in
         numbers = [f"{statistics.median(values):.2f}" for values in (speed[name], ratios, cost[name], saved)]
         table.add_row(name, *numbers[:2], " ".join(f"{ratio:.2f}" for ratio in ratios), *numbers[2:])
     Console(width=120).print(table)
+
+
+def compare_finetuning(files: list[Path], *, rounds: int, workers: int, batch: int) -> None:
+    """Let fine-tuning's loader and one of torchvision's operations take turns, and print clips per second."""
+    settings, pixels_of = FinetuneAugmentation(), {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    plain = v2.Compose(
+        [
+            PlainRandAugment(),
+            v2.RandomResizedCrop(SIZE, settings.area, settings.aspect_ratio, antialias=True),
+            v2.RandomHorizontalFlip(),
+            partial(normalize, **pixels_of),
+            ClipErasing(settings.erasing),
+        ]
+    )
+    samples = [Sample(f"{number}/{file.name}", file) for number, file in enumerate(files)]
+    options: dict[str, Any] = {"sampling": SAMPLING, "clip_frames": FRAMES, "training": True}
+    loaders = {
+        name: build_loader(
+            VideoDataset(samples, transform=transform, augmentations_per_clip=2, **options),
+            batch_size=batch,
+            num_workers=workers,
+        )
+        for name, transform in (("torchvision", plain), ("ours", finetune_crops(settings, image_size=SIZE)))
+    }
+    speed: dict[str, list[float]] = defaultdict(list)
+    cost: dict[str, list[float]] = defaultdict(list)
+    for turn in range(rounds + 1):  # the first one starts the workers, and is not counted
+        for name, loader in loaders.items():
+            begin, used, clips = time.perf_counter(), processor_time(), 0
+            for step, made in enumerate(loader):
+                pixels = made["pixel_values"]
+                if pixels.dtype == torch.uint8:
+                    pixels = erase(normalize(pixels, **pixels_of), p=settings.erasing, seed=step)
+                pixels.sum()  # a model reads them
+                clips += len(pixels)
+            if turn:
+                speed[name].append(clips / (time.perf_counter() - begin))
+                cost[name].append(1000 * (processor_time() - used) / clips)
+    table = Table("fine-tuning", "clips/s", "CPU ms/clip")
+    for name in loaders:
+        table.add_row(name, f"{statistics.median(speed[name]):.2f}", f"{statistics.median(cost[name]):.2f}")
+    ratios = [
+        statistics.median([a / b for a, b in zip(x["ours"], x["torchvision"], strict=True)]) for x in (speed, cost)
+    ]
+    Console(width=120).print(
+        table, f"ours / torchvision: {ratios[0]:.2f} in clips per second, {1 / ratios[1]:.2f} in CPU"
+    )
 
 
 def processor_time() -> float:
@@ -306,6 +378,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch", type=int, default=8, help="videos per batch")
+    parser.add_argument("--finetune", action="store_true", help="compare the augmentation of fine-tuning")
     parser.add_argument("--soak", type=int, metavar="CLIPS", help="measure memory and open files over this many clips")
     arguments = parser.parse_args()
     av.logging.set_level(av.logging.PANIC)
@@ -314,6 +387,10 @@ def main() -> None:
         source = Path(folder) / "source"
         source.mkdir()
         files = make_videos(source, number=arguments.videos, clip=arguments.clip)
+        if arguments.finetune:
+            written = files * arguments.repeat
+            compare_finetuning(written, rounds=arguments.rounds, workers=arguments.workers, batch=arguments.batch)
+            return
         if arguments.soak:
             soak(files, clips=arguments.soak)
             return

@@ -159,15 +159,14 @@ def reading_seconds(videos: Manifest, settings: FinetuneSettings, config: VideoM
         DataError: if none of the videos that are tried can be read.
     """
     from videomae.data.dataset import VideoDataset
-    from videomae.video.augment import finetune_augmentation
+    from videomae.video.augment import finetune_crops
 
-    size, grey = config.frame_size[0], (0.5,) * 3
     dataset = VideoDataset(
         videos,
         sampling=settings.clips,
         clip_frames=config.num_frames,
         training=True,
-        transform=finetune_augmentation(settings.augment, mean=grey, std=grey, image_size=size),
+        transform=finetune_crops(settings.augment, image_size=config.frame_size[0]),
         on_bad="raise",
         threads=1,
         square_pixels=settings.loader.square_pixels,

@@ -132,21 +132,22 @@ class Finetuning(Experiment):
         self.class_weights = torch.tensor(weights, device=device)
 
     def transform(self) -> "Callable[[Tensor], Tensor]":
-        """Return RandAugment, crop, flip, normalisation and erasing."""
-        from videomae.video.augment import finetune_augmentation
+        """Return RandAugment, crop and flip; pixels stay uint8."""
+        from videomae.video.augment import finetune_crops
 
-        mean, std = self.statistics
         augment = dataclasses.replace(self.settings.augment, flip=self.flip)
-        return finetune_augmentation(augment, mean=mean, std=std, image_size=self.config.frame_size[0])
+        return finetune_crops(augment, image_size=self.config.frame_size[0])
 
     def loss(self, model: "nn.Module", batch: Batch, seed: int) -> "Tensor":
-        """Return the soft cross-entropy of clips that are mixed in pairs."""
+        """Return the soft cross-entropy of clips of which parts are erased, and that are mixed in pairs."""
         from videomae.models.losses import weighted_cross_entropy
         from videomae.training.loop import step_seed
-        from videomae.video.augment import mix
+        from videomae.video.augment import erase, mix, normalize
 
+        mean, std = self.statistics
+        clips = normalize(batch["pixel_values"], mean=mean, std=std)
         pixels, targets = mix(
-            batch["pixel_values"],
+            erase(clips, p=self.settings.augment.erasing, seed=step_seed(seed, 2)),
             batch["label"],
             num_classes=len(self.class_weights),
             settings=self.settings.augment,

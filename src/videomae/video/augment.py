@@ -24,9 +24,8 @@ from torchvision.transforms.v2 import functional as F
 
 from videomae.video.augment_settings import DistillAugmentation, FinetuneAugmentation, PretrainAugmentation
 from videomae.video.clips import spread_crops
-
-BILINEAR = v2.InterpolationMode.BILINEAR
-GREY = 128
+from videomae.video.randaugment import BILINEAR, RandAugment, RandAugmentedCrop
+from videomae.video.randaugment import OPERATIONS as OPERATIONS
 
 
 @contextmanager
@@ -54,7 +53,8 @@ def finetune_augmentation(
     """Return the transform of fine-tuning: (T, C, H, W) uint8 to (T, C, S, S) float32, with S = ``image_size``.
 
     The order is v1's: RandAugment on the whole frame, crop, flip, normalise, erase. Crops are resized with
-    antialiasing, where v1 has none.
+    antialiasing, where v1 has none. `finetune_crops`, `normalize` and `erase` do the same with the last two steps on
+    batches, where the model is.
 
     Args:
         settings: how clips are varied; `videomae.data.mirroring.resolve_mirroring` says how often they are mirrored.
@@ -62,17 +62,19 @@ def finetune_augmentation(
         std: likewise.
         image_size: height and width of the result, pixels.
     """
+    crops = finetune_crops(settings, image_size=image_size)
+    return v2.Compose([crops, partial(normalize, mean=mean, std=std), ClipErasing(settings.erasing)])
+
+
+def finetune_crops(settings: FinetuneAugmentation, *, image_size: int = 224) -> Callable[[Tensor], Tensor]:
+    """Return the part of `finetune_augmentation` before pixels are normalised: to (T, C, S, S) uint8."""
     s = settings
-    steps: list[Callable[[Tensor], Tensor]] = [
-        ShrinkShortSide(s.max_short_side),
-        RandAugment(num_ops=s.randaugment_ops, magnitude=s.randaugment_magnitude, std=s.randaugment_std),
-        v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter),
-        v2.RandomResizedCrop(image_size, scale=s.area, ratio=s.aspect_ratio, interpolation=BILINEAR, antialias=True),
-        v2.RandomHorizontalFlip(0.5 if s.flip is None else s.flip),
-        partial(normalize, mean=mean, std=std),
-        ClipErasing(s.erasing),
-    ]
-    return v2.Compose(steps)
+    augment = RandAugment(num_ops=s.randaugment_ops, magnitude=s.randaugment_magnitude, std=s.randaugment_std)
+    crop = v2.RandomResizedCrop(image_size, s.area, s.aspect_ratio, interpolation=BILINEAR, antialias=True)
+    jitter = v2.ColorJitter(s.color_jitter, s.color_jitter, s.color_jitter)
+    flip = v2.RandomHorizontalFlip(0.5 if s.flip is None else s.flip)
+    middle = [augment, jitter, crop] if s.color_jitter else [RandAugmentedCrop(augment, crop)]
+    return v2.Compose([ShrinkShortSide(s.max_short_side), *middle, flip])
 
 
 def distill_augmentation(settings: DistillAugmentation, *, side: int, image_size: int) -> Callable[[Tensor], Tensor]:
@@ -283,80 +285,6 @@ class AffineCrop(v2.Transform):
         return crops.round_().to(inpt.dtype).unflatten(0, inpt.shape[:2])  # (T, C, S, S)
 
 
-class RandAugment(v2.Transform):
-    """Apply random operations of random strength: timm's ``rand-m7-n4-mstd0.5-inc1``, which v1 fine-tunes with.
-
-    torchvision's class of this name has 14 operations of one fixed strength. timm's scheme has 15 (Invert and
-    SolarizeAdd, no Identity), draws ``num_ops`` of them with replacement, applies each with probability one half, and
-    draws each strength from a normal distribution, so that scheme is laid out here over torchvision's operations.
-    Turned frames are filled grey and sampled bilinearly (v1: bicubic, which torchvision has not for tensors).
-
-    Args:
-        num_ops: operations drawn per clip.
-        magnitude: mean strength, 0 to 10.
-        std: standard deviation of the strength.
-    """
-
-    def __init__(self, *, num_ops: int = 4, magnitude: float = 7.0, std: float = 0.5) -> None:
-        super().__init__()
-        self.num_ops = num_ops
-        self.magnitude = magnitude
-        self.std = std
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, list[tuple[str, float, int]]]:
-        """Draw the operations, each with its strength from 0 to 1 and a sign."""
-        names = list(OPERATIONS)
-        chosen = [names[i] for i in torch.randint(len(names), (self.num_ops,))]
-        applied = torch.rand(self.num_ops) < 0.5
-        levels = (self.magnitude + self.std * torch.randn(self.num_ops)).clamp(0, 10) / 10
-        signs = 2 * torch.randint(2, (self.num_ops,)) - 1
-        drawn = zip(chosen, applied.tolist(), levels.tolist(), signs.tolist(), strict=True)
-        return {"operations": [(name, level, sign) for name, apply, level, sign in drawn if apply]}
-
-    def transform(self, inpt: Any, params: dict[str, list[tuple[str, float, int]]]) -> Any:
-        """Apply the drawn operations in their order."""
-        for name, level, sign in params["operations"]:
-            inpt = OPERATIONS[name](inpt, level, sign)
-        return inpt
-
-
-def _affine(
-    clip: Tensor, *, angle: float = 0.0, shift: Sequence[float] = (0, 0), shear: Sequence[float] = (0, 0)
-) -> Tensor:
-    """Turn by degrees about the centre, shift by fractions of the frame, or shear by slopes from the corner."""
-    height, width = clip.shape[-2:]
-    return F.affine(
-        clip,
-        angle=angle,
-        translate=[round(shift[0] * width), round(shift[1] * height)],
-        scale=1.0,
-        shear=[math.degrees(math.atan(slope)) for slope in shear],
-        center=[0, 0] if any(shear) else None,
-        interpolation=BILINEAR,
-        fill=GREY,
-    )
-
-
-# Each takes the clip, the strength from 0 to 1 and a sign; ranges are those of timm's "increasing" operations.
-OPERATIONS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
-    "AutoContrast": lambda clip, level, sign: F.autocontrast(clip),
-    "Equalize": lambda clip, level, sign: F.equalize(clip),
-    "Invert": lambda clip, level, sign: F.invert(clip),
-    "Rotate": lambda clip, level, sign: _affine(clip, angle=sign * 30 * level),
-    "Posterize": lambda clip, level, sign: F.posterize(clip, bits=4 - int(4 * level)),
-    "Solarize": lambda clip, level, sign: F.solarize(clip, threshold=min(255, 256 - int(256 * level))),
-    "SolarizeAdd": lambda clip, level, sign: torch.where(clip < 128, clip + int(110 * level), clip),
-    "Color": lambda clip, level, sign: F.adjust_saturation(clip, 1 + sign * 0.9 * level),
-    "Contrast": lambda clip, level, sign: F.adjust_contrast(clip, 1 + sign * 0.9 * level),
-    "Brightness": lambda clip, level, sign: F.adjust_brightness(clip, 1 + sign * 0.9 * level),
-    "Sharpness": lambda clip, level, sign: F.adjust_sharpness(clip, 1 + sign * 0.9 * level),
-    "ShearX": lambda clip, level, sign: _affine(clip, shear=(sign * 0.3 * level, 0)),
-    "ShearY": lambda clip, level, sign: _affine(clip, shear=(0, sign * 0.3 * level)),
-    "TranslateX": lambda clip, level, sign: _affine(clip, shift=(sign * 0.45 * level, 0)),
-    "TranslateY": lambda clip, level, sign: _affine(clip, shift=(0, sign * 0.45 * level)),
-}
-
-
 class ClipErasing(v2.RandomErasing):
     """Replace one rectangle, the same in all frames, by fresh normal noise in each ("pixel" mode; v1's "cube").
 
@@ -375,6 +303,30 @@ class ClipErasing(v2.RandomErasing):
         if params["v"] is not None:
             params["v"] = torch.randn(flat_inputs[0].shape[0], *params["v"].shape)
         return params
+
+
+def erase(pixel_values: Tensor, *, p: float, seed: int) -> Tensor:
+    """Do to some clips of a batch, in place, what `ClipErasing` does to one.
+
+    Args:
+        pixel_values: (B, T, C, H, W) float, normalised.
+        p: probability.
+        seed: of this batch, such as a function of run seed and step; on a GPU the noise is drawn from its generator.
+
+    Returns:
+        The same tensor.
+    """
+    if p == 0:
+        return pixel_values
+    draw = ClipErasing(p)
+    with seeded(seed):
+        for clip in pixel_values:
+            if torch.rand(()).item() < p:
+                place = v2.RandomErasing.make_params(draw, [clip[0]])
+                if place["v"] is not None:
+                    rows, columns = (slice(place[i], place[i] + place[n]) for i, n in (("i", "h"), ("j", "w")))
+                    clip[..., rows, columns].normal_()
+    return pixel_values
 
 
 # ----------------------------------------------------------------------------------------------------- mixing

@@ -15,8 +15,10 @@ from videomae.video.augment import (
     PretrainAugmentation,
     RandAugment,
     ShrinkShortSide,
+    erase,
     eval_views,
     finetune_augmentation,
+    finetune_crops,
     mix,
     normalize,
     pretrain_augmentation,
@@ -155,6 +157,29 @@ def test_erasing_fills_one_rectangle_with_fresh_noise_in_each_frame():
     assert 0.015 < rows * columns / 1024 < 0.36
     assert not torch.equal(erased[0], erased[1])
     assert torch.equal(run(ClipErasing(0.0), clip, 1), clip)
+
+
+def test_a_batch_is_erased_clip_by_clip_and_a_seed_repeats_it():
+    clips = torch.full((40, 4, 3, 32, 32), 7.0)
+    erased = erase(clips.clone(), p=0.5, seed=3)
+    holes = (erased != 7).any(2)  # (B, T, H, W)
+    assert (holes == holes[:, :1]).all()
+    assert 10 < holes[:, 0].any((1, 2)).sum() < 30
+    assert len({tuple(hole.any(1).tolist()) for hole in holes[:, 0]}) > 5  # not one rectangle for all
+    noise = erased[erased != 7]
+    assert (noise.mean().abs(), (noise.std() - 1).abs()) < (0.05, 0.05)
+    assert torch.equal(erase(clips.clone(), p=0.5, seed=3), erased)
+    assert not torch.equal(erase(clips.clone(), p=0.5, seed=4), erased)
+    assert torch.equal(erase(clips.clone(), p=0, seed=3), clips)
+
+
+@pytest.mark.parametrize("color_jitter", [0.0, 0.4])
+def test_crops_stay_8_bit_and_are_what_the_whole_transform_normalises(color_jitter):
+    settings = FinetuneAugmentation(max_short_side=48, color_jitter=color_jitter, erasing=0.0)
+    for seed in range(5):
+        crops = run(finetune_crops(settings, image_size=32), still_clip(), seed)
+        assert crops.dtype == torch.uint8
+        assert torch.equal(run(finetune(settings), still_clip(), seed), normalize(crops, mean=MEAN, std=STD))
 
 
 def test_flips_can_be_switched_off():
