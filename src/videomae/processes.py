@@ -1,6 +1,7 @@
 """Other processes: those that a launcher such as ``torchrun`` started beside this one, and those it starts itself."""
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # in a container: microseconds of processor time, in so many
 _PACKAGES = Path(__file__).resolve().parents[1]  # where this package lies
 
 
@@ -34,8 +36,33 @@ def local_rank() -> int | None:
 
 
 def local_world_size(default: int) -> int:
-    """Return the number of processes on this machine, or the default where the launcher does not say."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", default))
+    """Return the number of processes on this machine, or the default where neither torchrun nor srun says."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    tasks = re.match(r"\d+", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))  # such as "8(x4)"
+    return int(tasks[0]) if tasks else default
+
+
+def processors() -> int:
+    """Return how many processors this process may use: by its affinity, and by its container's share of time."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text(encoding="ascii").split()
+        return max(min(affinity, int(quota) // int(period)), 1)
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return affinity
+
+
+def own_processors(num_processes: int) -> int:
+    """Return the part of `processors` that is this process's own, beside others that a launcher started here.
+
+    Args:
+        num_processes: how many there are in all, where the launcher does not say how many are on this machine.
+    """
+    here = processors()
+    # srun gives each task its own processors, unless it is told not to bind them; torchrun shares all.
+    is_bound = here < int(os.environ.get("SLURM_CPUS_ON_NODE", "0"))
+    return here if is_bound else max(here // local_world_size(num_processes), 1)
 
 
 def wait_passively() -> None:

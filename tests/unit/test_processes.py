@@ -7,6 +7,7 @@ import pytest
 from videomae import processes
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+SRUN = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_CPUS_ON_NODE")
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch):
@@ -32,3 +33,34 @@ def test_threads_of_a_command_do_not_spin_unless_asked_to(before, after):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | before
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", after]
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 12), ("350000 100000", 3), ("1000 100000", 1), (None, 12)]
+)
+def test_processors_are_those_that_this_process_may_use(monkeypatch, tmp_path, quota, expected):
+    """A scheduler binds a process to some, and a container has a share of their time."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
+    monkeypatch.setattr(processes, "_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert processes.processors() == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 3),  # of 8 processes of which nobody knows where they are
+        ({"LOCAL_WORLD_SIZE": "4"}, 6),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x4)", "SLURM_CPUS_ON_NODE": "24"}, 12),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x4)", "SLURM_CPUS_ON_NODE": "48"}, 24),  # bound to its own
+        ({"LOCAL_WORLD_SIZE": "100"}, 1),
+    ],
+)
+def test_processes_share_the_processors_of_their_machine(monkeypatch, environment, expected):
+    for name in (*NAMES, *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "processors", lambda: 24)
+    assert processes.own_processors(8) == expected

@@ -33,7 +33,7 @@ from videomae.data.transcode import Encoding, compare_copy, copy_file
 from videomae.data.unreadable import UNREADABLE_NAME, write_unreadable
 from videomae.errors import DataError, VideoError
 from videomae.files import atomic_write, fitting_name
-from videomae.processes import safe_path, working_in
+from videomae.processes import processors, safe_path, working_in
 from videomae.video.backends.opening import open_file
 from videomae.video.damage import Damage, reading_notes
 from videomae.video.limits import ReadLimits
@@ -376,7 +376,7 @@ def _fingerprint_of(file: Path) -> dict[str, Any] | None:
 def _count(workers: int | None) -> int:
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}. Leave it out for one per processor.")
-    return workers or os.cpu_count() or 1
+    return workers or processors()
 
 
 @contextlib.contextmanager

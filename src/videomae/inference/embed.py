@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from videomae.inference.feature_store import (
     write_part,
 )
 from videomae.packages import require
-from videomae.processes import rank, working_in, world_size
+from videomae.processes import processors, rank, working_in, world_size
 from videomae.video.clips import read_ahead
 from videomae.video.damage import Damage
 from videomae.video.sampling import ClipSampling
@@ -231,7 +230,7 @@ def _embed_all(
         except VideoError as error:
             return error
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(processors(), 8)) as pool:
         starts = range(0, len(samples), batch_size)
         # While the model looks at a batch, the next one is decoded.
         for found in read_ahead(list(pool.map(middle_clip, samples[i : i + batch_size])) for i in starts):

@@ -5,7 +5,6 @@ that is enough for it to help. Videos that take long to decode are first made sm
 docs/small-data.md.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from videomae.data.manifest import Manifest
 from videomae.pipeline import measure
 from videomae.pipeline.recipes import Recipes
 from videomae.pipeline.settings import TrainSettings
+from videomae.processes import processors
 
 TRAINING_FRACTION = 0.95  # of what checking leaves of the budget; the rest is the report, and what takes longer
 FINETUNE_CLIPS = 80_000  # until a small model comes to fit its videos
@@ -207,4 +207,4 @@ def pretraining_needed(videos: int, clips: int = PRETRAIN_CLIPS) -> int:
 
 def copying_processes(num_workers: int | None) -> int:
     """Return how many processes make small copies."""
-    return os.cpu_count() or 1 if num_workers is None else max(num_workers, 1)
+    return processors() if num_workers is None else max(num_workers, 1)

@@ -66,7 +66,7 @@ class TrainSettings:
     """Passes with labels; None takes what it needs, as far as the budget allows."""
 
     num_workers: int | None = None
-    """Processes that decode videos; None takes the processors there are, up to 8."""
+    """Processes that decode videos; None takes the processors that it may use, up to 32."""
 
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU if there is one."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-import os
+
+from videomae.processes import processors
 
 MIB = 2**20
 
@@ -60,4 +61,4 @@ class Limits:
     @property
     def num_workers(self) -> int:
         """Decoding processes."""
-        return self.workers or min(max(os.cpu_count() or 1, 2), 8)
+        return self.workers or min(max(processors(), 2), 8)

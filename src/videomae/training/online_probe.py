@@ -94,6 +94,7 @@ def build_probe(
             batch_size=run.schedule.per_device_batch,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
+            pin_memory=accelerator.device.type == "cuda",
         )
         for split, chosen in videos.items()
     }
@@ -107,7 +108,8 @@ def build_probe(
             failed += batch["unreadable"]
             if "pixel_values" not in batch:
                 continue
-            pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
+            pixels = batch["pixel_values"].to(accelerator.device, non_blocking=True)
+            pixels = normalize(pixels, mean=statistics[0], std=statistics[1])
             with accelerator.autocast():
                 tokens = encoder(pixels).last_hidden_state
             means = tokens.float().unflatten(1, (slots, -1)).mean(dim=2).flatten(1).cpu().numpy()

@@ -1,7 +1,6 @@
 """The settings that all training runs share: data, model, loading, optimisation, and how to run."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,8 +8,10 @@ import tyro
 
 from videomae.data.settings import DataSettings
 from videomae.options import Flag, parse_duration
-from videomae.processes import local_world_size
+from videomae.processes import own_processors
 from videomae.video.sampling import ClipSampling
+
+MOST_WORKERS = 32
 
 
 @dataclasses.dataclass
@@ -97,7 +98,7 @@ class LoaderSettings:
     """Times that a decoded clip is augmented anew."""
 
     num_workers: int | None = None
-    """Processes that decode videos, per training process; None takes the processors there are, up to 8."""
+    """Processes that decode videos, per training process; None takes the processors that it may use, up to 32."""
 
     max_unreadable_fraction: float = 0.05
     """End the run when more than this fraction of the videos cannot be read."""
@@ -120,7 +121,7 @@ class LoaderSettings:
         """Return the number of decoding processes for each of ``num_processes`` training processes."""
         if self.num_workers is not None:
             return self.num_workers
-        return min(8, (os.cpu_count() or 1) // local_world_size(num_processes))
+        return min(own_processors(num_processes), MOST_WORKERS)
 
 
 @dataclasses.dataclass

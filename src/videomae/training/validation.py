@@ -27,6 +27,7 @@ def build_eval_loader(
     batch_size: int,
     rank: int = 0,
     world_size: int = 1,
+    pin_memory: bool = False,
     view: "View | None" = None,
 ) -> "DataLoader[Any]":
     """Return a loader of one view of each video, (B, T, C, H, W) uint8 pixels: the middle clip, the centre crop.
@@ -52,6 +53,7 @@ def build_eval_loader(
         num_workers=settings.workers(world_size),
         rank=rank,
         world_size=world_size,
+        pin_memory=pin_memory,
     )
 
 
@@ -76,7 +78,14 @@ def build_validation(
     accelerator, batch_size = run.accelerator, run.schedule.per_device_batch
     world_size = accelerator.num_processes
     loader = build_eval_loader(
-        settings, val, config, batch_size=batch_size, rank=accelerator.process_index, world_size=world_size, view=view
+        settings,
+        val,
+        config,
+        batch_size=batch_size,
+        rank=accelerator.process_index,
+        world_size=world_size,
+        pin_memory=accelerator.device.type == "cuda",
+        view=view,
     )
     nothing = torch.zeros(1, config.num_frames, config.num_channels, *config.frame_size)
     # Sharded weights are gathered by all processes at once: each takes part as often as the one with most batches.
@@ -93,11 +102,12 @@ def build_validation(
             if "pixel_values" not in batch:
                 model(nothing.to(accelerator.device))
                 continue
-            pixels = normalize(batch["pixel_values"].to(accelerator.device), mean=statistics[0], std=statistics[1])
-            labels = batch["label"].to(accelerator.device)
+            pixels = batch["pixel_values"].to(accelerator.device, non_blocking=True)
+            pixels = normalize(pixels, mean=statistics[0], std=statistics[1])
+            labels = batch["label"].to(accelerator.device, non_blocking=True)
             logits = model(pixels, return_dict=False)[0].float()
             entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.stack([(logits.argmax(-1) == labels).sum(), entropy, entropy.new_tensor(len(labels))])
+            sums += torch.stack([(logits.argmax(-1) == labels).sum(), entropy, entropy.new_full((), len(labels))])
         run.unreadable.note(failed, "counted as wrong in validation")
         right, entropy, videos = accelerator.reduce(sums, reduction="sum").tolist()
         return {"val_top1": right / len(val), "val_loss": entropy / max(videos, 1)}

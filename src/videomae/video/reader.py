@@ -17,6 +17,7 @@ from av.container import InputContainer
 from numpy.typing import ArrayLike, NDArray
 
 from videomae.errors import VideoError
+from videomae.processes import processors
 from videomae.video.backends import BACKENDS
 from videomae.video.backends.base import Backend
 from videomae.video.backends.failures import library_errors
@@ -92,7 +93,7 @@ class VideoReader:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}. Leave it out for one per processor.")
         check_fps(fps)
-        threads = threads or min(os.cpu_count() or 1, MAX_THREADS)
+        threads = threads or min(processors(), MAX_THREADS)
         self._backend: Backend = BACKENDS[backend].open(
             path, threads=threads, on_error=on_error, fps=fps, square_pixels=square_pixels, limits=limits
         )

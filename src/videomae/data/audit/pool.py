@@ -14,7 +14,7 @@ from threading import Event, Thread, Timer
 from typing import Any
 
 from videomae.data.audit.inspect import VideoFacts, inspect_video
-from videomae.processes import search_path
+from videomae.processes import processors, search_path
 
 
 def inspect_videos(
@@ -40,7 +40,7 @@ def inspect_videos(
     Raises:
         RuntimeError: if the processes cannot be started.
     """
-    workers = max(min(workers or os.cpu_count() or 1, len(files)), 1)
+    workers = max(min(workers or processors(), len(files)), 1)
     inspectors = [_Inspector(timeout) for _ in range(workers)]
     idle: SimpleQueue[_Inspector] = SimpleQueue()
     for inspector in inspectors:
