@@ -16,7 +16,11 @@ from videomae.settings import builtin_recipes
 
 ROOT = Path(__file__).parents[2]
 LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src")}
-OUTGOING = ("https://arxiv.org/",)  # all else that a page leads to is a page of the site
+OUTGOING = (
+    "https://arxiv.org/",
+    "https://keepachangelog.com/",
+    "https://semver.org/",
+)  # all else that a page leads to is a page of the site
 
 
 class Page(HTMLParser):

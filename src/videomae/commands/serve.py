@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
@@ -53,6 +54,11 @@ def main(settings: ServeSettings) -> int:
     from videomae.serving.service import Service
 
     s = settings
+    if find_spec("resource") is None:
+        raise ValueError(
+            "serving needs Linux or another Unix, where the processes that decode uploads can be limited: run it in a "
+            "container there."
+        )
     if not 0 <= s.port <= 65535:
         raise ValueError(f"--port must lie in 0-65535, got {s.port}.")
     token = _token(s.token_file)

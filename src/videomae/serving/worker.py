@@ -6,7 +6,6 @@ secret, writes no file, and dies with its server even while a decoder hangs.
 
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -69,6 +68,8 @@ def answer(channel: socket.socket, decoder: ClipDecoder, options: dict[str, Any]
 
 def confine(*, memory: int) -> None:
     """Take from this process what decoding does not need: memory, writing files, leaving a picture of itself."""
+    import resource  # not on Windows, where nothing is served
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if sys.platform == "linux":
