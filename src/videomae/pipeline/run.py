@@ -147,7 +147,11 @@ def _check(settings: TrainSettings) -> CheckReport:
     """Look at the videos."""
     with progress_bar("looking at the videos") as progress:
         return check(
-            settings.data, stride=settings.stride or 1, clip_frames=settings.num_frames or 8, progress=progress
+            settings.data,
+            stride=settings.stride or 1,
+            clip_frames=settings.num_frames or 8,
+            near_duplicates=settings.near_duplicates,
+            progress=progress,
         )
 
 

@@ -71,6 +71,9 @@ class TrainSettings:
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU if there is one."""
 
+    near_duplicates: bool = True
+    """Also look for copies that were re-encoded, scaled or trimmed, which must not stand on both sides of a split."""
+
     seed: int = 0
     """Of split, weights, data order and masks."""
 

@@ -5,17 +5,21 @@ fingerprints of `videomae.data.audit.inspect` less their mean over time. Copies 
 mirrored and slowed copies are not found.
 
 Every stretch of one second of every video is compared in a coarse form with the two liveliest seconds of every other,
-which gives the candidates and how they lie in time; these are then compared over all of their common length.
+which gives the candidates and how they lie in time; these are then compared over all of their common length. In large
+sets only seconds that share a bucket of a hash are compared, so that the work grows with the number of videos; few
+copies are missed by that, as each has several seconds to be found by.
 
 S slots of 1/8 s · W slots of a window · V windows · Q queries · N videos
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videomae.data.audit.buckets import Buckets
 from videomae.data.audit.inspect import CELLS
 
 # Measured by benchmarks/duplicates.py: lower values take different takes of one scene for copies.
@@ -30,6 +34,7 @@ MIN_MOTION = 0.1  # grey levels; what moves less is rounding
 QUERIES = 2
 MIN_CANDIDATE = 0.75
 COARSE = 4  # slots and cells on a side of a coarse window
+MOST_COMPARED = 1 << 28  # pairs of seconds: about a thousand videos of ten seconds take a second or two
 WINDOWS_IN_BLOCK, QUERIES_IN_BLOCK = 1 << 14, 1 << 11
 
 Fingerprint = NDArray[np.floating]  # (S, 8, 8)
@@ -113,16 +118,43 @@ def _moving_candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int
             owners.append(number)
             starts.append(start)
             motion[max(start - WINDOW + 1, 0) : start + WINDOW] = 0
+    if not queries:
+        return
+    wanted, count = np.stack(queries), sum(max(len(video) - WINDOW + 1, 1) for video in prints)
+    find = _find_by_hash(wanted, count) if len(wanted) * count > MOST_COMPARED else partial(_find_by_product, wanted)
     for first, block in _blocks(prints):
+        for number, query, slot in find(block):
+            if owners[query] != first + number:
+                yield owners[query], first + number, starts[query] - slot
+
+
+def _find_by_product(queries: Floats, block: Sequence[Floats]) -> Iterator[tuple[int, int, int]]:
+    """Yield (video of the block, query, slot of its best window), comparing each query with each window."""
+    windows = np.concatenate(block)
+    ends = np.cumsum([len(of_video) for of_video in block]).tolist()
+    for begin in range(0, len(queries), QUERIES_IN_BLOCK):
+        scores = queries[begin : begin + QUERIES_IN_BLOCK] @ windows.T  # (Q, V)
+        for number, (left, right) in enumerate(pairwise([0, *ends])):
+            of_video = scores[:, left:right]
+            for query in np.flatnonzero(of_video.max(1) >= MIN_CANDIDATE).tolist():
+                yield number, begin + query, int(of_video[query].argmax())
+
+
+def _find_by_hash(queries: Floats, count: int) -> Callable[[Sequence[Floats]], Iterator[tuple[int, int, int]]]:
+    """Return what does the same for windows that share a bucket with a query; ``count`` windows come in all."""
+    buckets = Buckets(queries, count)
+
+    def find(block: Sequence[Floats]) -> Iterator[tuple[int, int, int]]:
         windows = np.concatenate(block)
-        ends = np.cumsum([len(of_video) for of_video in block]).tolist()
-        for begin in range(0, len(queries), QUERIES_IN_BLOCK):
-            scores = np.stack(queries[begin : begin + QUERIES_IN_BLOCK]) @ windows.T  # (Q, V)
-            for number, (left, right) in enumerate(pairwise([0, *ends]), start=first):
-                of_video = scores[:, left:right]
-                for query in np.flatnonzero(of_video.max(1) >= MIN_CANDIDATE).tolist():
-                    if owners[begin + query] != number:
-                        yield owners[begin + query], number, starts[begin + query] - int(of_video[query].argmax())
+        video_of = np.repeat(np.arange(len(block)), [len(of_video) for of_video in block])
+        pairs: set[tuple[int, int]] = set()
+        for found, wanted in buckets.matches(windows):
+            is_alike = np.einsum("nd,nd->n", windows[found], queries[wanted]) >= MIN_CANDIDATE
+            pairs.update(zip(video_of[found[is_alike]].tolist(), wanted[is_alike].tolist(), strict=True))
+        for number, query in sorted(pairs):
+            yield number, query, int((block[number] @ queries[query]).argmax())
+
+    return find
 
 
 def _blocks(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, list[Floats]]]:
@@ -165,8 +197,16 @@ def _still_candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int,
             if picture.std() >= PLAIN_LEVELS:
                 numbers.append(number)
                 pictures.append(picture.ravel() / np.linalg.norm(picture))
-    if pictures:
-        stacked = np.stack(pictures)
+    if not pictures:
+        return
+    stacked = np.stack(pictures)
+    if len(stacked) ** 2 <= MOST_COMPARED:
         for row, picture in enumerate(stacked):
             for other in (row + 1 + np.flatnonzero(stacked[row + 1 :] @ picture >= MIN_SAME_STILL)).tolist():
+                yield numbers[row], numbers[other], 0
+        return
+    for found, wanted in Buckets(stacked, len(stacked)).matches(stacked):
+        is_alike = np.einsum("nd,nd->n", stacked[found], stacked[wanted]) >= MIN_SAME_STILL
+        for row, other in zip(found[is_alike].tolist(), wanted[is_alike].tolist(), strict=True):
+            if row < other:
                 yield numbers[row], numbers[other], 0

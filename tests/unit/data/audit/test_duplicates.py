@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from videomae.data.audit import duplicates
+from videomae.data.audit.buckets import MOST_SHARED, Buckets
 from videomae.data.audit.duplicates import near_duplicates
 
 
@@ -61,3 +62,33 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(duplicates, "QUERIES_IN_BLOCK", 3)
     assert near_duplicates(videos) == whole
     assert {pair[:2] for pair in whole} == {(i, i + 12) for i in range(12)}
+
+
+def test_buckets_find_the_copies_that_comparing_all_finds(monkeypatch: pytest.MonkeyPatch):
+    """Each copy has several seconds to be found by, and is missed only where all of them fall into other buckets."""
+    rng = np.random.default_rng(0)
+    originals = [moving_blobs(int(slots), seed) for seed, slots in enumerate(rng.integers(12, 64, 150))]
+    copies = [noisy(video[len(video) // 5 :], seed=seed) for seed, video in enumerate(originals[::3])]
+    still = [np.repeat(noisy(ORIGINALS[i % 4][:1], seed=i % 4), 16, 0) for i in range(12)]
+    videos = [*originals, *copies, *still]
+    exact = {pair[:2] for pair in near_duplicates(videos)}
+    assert len(exact) >= len(copies)
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 0)
+    found = {pair[:2] for pair in near_duplicates(videos)}
+    assert found <= exact
+    assert len(found) >= 0.99 * len(exact)
+
+
+def test_the_work_of_buckets_grows_with_the_number_of_vectors():
+    """Sixteen times as many vectors share sixteen times as many buckets, about, where each with each is 256 times."""
+    shared = {}
+    for number in (500, 8000):
+        vectors = np.random.default_rng(0).standard_normal((number, 64)).astype(np.float32)
+        matches = Buckets(vectors, number).matches(vectors)
+        shared[number] = sum((found != wanted).sum() for found, wanted in matches)
+    assert shared[8000] < 32 * shared[500]
+
+
+def test_a_bucket_of_many_is_looked_through_in_part():
+    same = np.ones((1000, 8), np.float32)
+    assert all(len(found) == 1000 * MOST_SHARED for found, _ in Buckets(same, 1000).matches(same))
