@@ -48,6 +48,7 @@ COMMANDS = {
     "convert": Command("ConvertSettings", "write a checkpoint of one family as another"),
     "export": Command("ExportSettings", "write a model for OpenVINO, ONNX Runtime or torch.export, and verify it"),
     "doctor": Command("DoctorSettings", "say what is installed, and what this machine can do"),
+    "bench": Command("BenchSettings", "measure this machine: its peak, what a model reaches, what limits a recipe"),
 }
 
 SHELLS = ("bash", "zsh", "fish")

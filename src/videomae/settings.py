@@ -27,7 +27,7 @@ def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: st
     """Read settings from the command line, on top of the recipe that ``--recipe`` names.
 
     Args:
-        settings_type: a dataclass; one without a field ``recipe`` is read from the command line alone.
+        settings_type: a dataclass; one without ``TASK`` and a field ``recipe`` is read from the command line alone.
         arguments: the words after the subcommand. With ``--print-config`` those that a run needs may be left out: these
             settings are None then.
         prog: what the help calls the command.
@@ -39,7 +39,7 @@ def parse_settings(settings_type: type[S], arguments: Sequence[str], *, prog: st
     import tyro
 
     names = [field.name for field in dataclasses.fields(settings_type)]  # type: ignore[arg-type]
-    recipe = _named_recipe(arguments) if "recipe" in names else None
+    recipe = _named_recipe(arguments) if "recipe" in names and hasattr(settings_type, "TASK") else None
     prints = "--print-config" in arguments and "print_config" in names
     if recipe is None and not prints:
         return tyro.cli(settings_type, args=arguments, prog=prog)
@@ -64,6 +64,15 @@ def from_recipe(settings_type: type[S], recipe: str | Path) -> S:
     return with_recipe(with_required(settings_type, None), recipe)
 
 
+def task_of_recipe(recipe: str | Path) -> str | None:
+    """Return which command a recipe is for, "pretrain" or another; None where it does not say.
+
+    Raises:
+        ValueError: if there is no such recipe, or it is not TOML.
+    """
+    return _parsed(*_read_recipe(recipe)).get("task")
+
+
 def with_recipe(settings: S, recipe: str | Path) -> S:
     """Return the settings with the values of a recipe in place.
 
@@ -75,10 +84,7 @@ def with_recipe(settings: S, recipe: str | Path) -> S:
         ValueError: if there is no such recipe, it is not TOML, is for another task, or a key or value does not fit.
     """
     text, where = _read_recipe(recipe)
-    try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is not TOML: {str(error).rstrip('.')}.") from error
+    content = _parsed(text, where)
     task = content.pop("task", None)
     if task is not None and task != (own := getattr(settings, "TASK", None)):
         raise ValueError(f"{where} is a recipe for `videomae {task}`, not for `videomae {own}`.")
@@ -160,6 +166,13 @@ def _named_recipe(arguments: Sequence[str]) -> str | None:
         elif argument.startswith("--recipe="):
             found = argument.removeprefix("--recipe=")
     return None if found == "None" else found
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not TOML: {str(error).rstrip('.')}.") from error
 
 
 def _read_recipe(recipe: str | Path) -> tuple[str, str]:

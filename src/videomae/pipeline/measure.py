@@ -14,6 +14,7 @@ from videomae.config import SMALLEST_STD, VideoMAEConfig
 from videomae.data.audit.check import spread
 from videomae.data.manifest import Manifest, Sample
 from videomae.errors import DataError, VideoError
+from videomae.inference.peak import wait_for
 from videomae.training import devices
 from videomae.training.devices import compiles, resolve_precision, training_device
 from videomae.training.experiment import empty_clips
@@ -23,8 +24,6 @@ from videomae.training.settings import OptimSettings, RunSettings
 from videomae.video.reader import VideoReader
 
 if TYPE_CHECKING:
-    import torch
-
     from videomae.models.videomae import VideoMAEForVideoClassification
     from videomae.training.estimate import Cost
 
@@ -75,7 +74,7 @@ def _pretraining_flops(config_json: str, num_masked: int) -> int:
     return count_flops(model, loss)[1]
 
 
-def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
+def training_speed(config: VideoMAEConfig, cost: "Cost", device: str, *, clips: int | None = None) -> float:
     """Return the FLOPs per second of training a classifier here, waiting for data left out.
 
     What is timed are steps as a run makes them: in its precision, compiled where it is, of as many clips as fit.
@@ -84,6 +83,7 @@ def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
         config: of the model.
         cost: of training it, as `finetuning_cost` returns it.
         device: auto or cpu.
+        clips: in a step; None takes as many as fit.
     """
     import torch
 
@@ -91,7 +91,9 @@ def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
 
     run = _run(device)
     where, precision = training_device(run), resolve_precision(run)
-    batch = MEASURED_BATCH if where.type == "cpu" else fitting_batch(config, ACCELERATED_BATCH, device)
+    batch = clips
+    if batch is None:
+        batch = MEASURED_BATCH if where.type == "cpu" else fitting_batch(config, ACCELERATED_BATCH, device)
     model = _without_data(config).to_empty(device=where)
     model.reset_parameters()
     groups = parameter_groups(model, depth=config.num_hidden_layers, weight_decay=0.0)
@@ -106,7 +108,7 @@ def training_speed(config: VideoMAEConfig, cost: "Cost", device: str) -> float:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        _wait_for(where)
+        wait_for(where)
         times.append(time.perf_counter() - began)
     return batch * cost.training_flops / sorted(times)[1]
 
@@ -133,15 +135,6 @@ def _without_data(config: VideoMAEConfig) -> "VideoMAEForVideoClassification":
 
     with torch.device("meta"):
         return VideoMAEForVideoClassification(config.replace(use_mean_pooling=True))
-
-
-def _wait_for(device: "torch.device") -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 # ----------------------------------------------------------------------------------------------------- the videos
