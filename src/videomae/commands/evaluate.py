@@ -14,7 +14,7 @@ from videomae.data.settings import Data
 from videomae.files import check_writable
 from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import choose_device, process_of_group, torchrun_group
-from videomae.inference.engines.formats import EngineName
+from videomae.inference.engines.formats import EngineName, find_exported
 from videomae.inference.evaluate import evaluate
 from videomae.inference.loading import DEFAULT_MODEL
 from videomae.inference.metrics import Evaluation
@@ -91,11 +91,12 @@ class EvaluateSettings:
 
 def main(settings: EvaluateSettings) -> int:
     """Print the figures; the exit code is 1 if a video could not be read and counted as wrong."""
-    device = choose_device(settings.device)
+    if find_exported(settings.model, settings.engine) is None:  # others know devices by other names
+        settings = dataclasses.replace(settings, device=str(choose_device(settings.device)))
     # What is exchanged are scores, at the end; and one process may have far more to do than another.
     with torchrun_group(timeout=timedelta(days=30)) as rank:
         with progress_bar("evaluating", shown=rank == 0) as progress:
-            evaluation = run(dataclasses.replace(settings, device=str(device)), progress=progress)
+            evaluation = run(settings, progress=progress)
         if rank > 0:
             return 0
         if settings.json:
@@ -112,8 +113,6 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
         settings: what to measure, on what, how.
         progress: as for ``evaluate``.
     """
-    from videomae.plots.evaluation import write_evaluation
-
     s = settings
     if s.out is not None:
         check_writable(s.out)
@@ -134,6 +133,8 @@ def run(settings: EvaluateSettings, *, progress: Progress = no_progress) -> Eval
     )
     evaluation.about.update(model=s.model, data=str(s.data.path), split=s.split)
     if s.out is not None and process_of_group()[0] == 0:
+        from videomae.plots.evaluation import write_evaluation
+
         write_evaluation(evaluation, s.out)
     return evaluation
 

@@ -1,5 +1,6 @@
 """Where a model runs: the device, and the group of processes that ``torchrun`` started."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -71,6 +72,8 @@ def torchrun_group(*, timeout: timedelta | None = None) -> Iterator[int]:
 
 def process_of_group() -> tuple[int, int]:
     """Return the rank of this process and the number of processes; (0, 1) where there is no group."""
+    if "torch" not in sys.modules:  # which takes two seconds to import
+        return 0, 1
     import torch.distributed as dist
 
     grouped = dist.is_available() and dist.is_initialized()

@@ -9,10 +9,12 @@ import numpy as np
 from videomae.config import VideoMAEConfig
 from videomae.console import Progress, no_progress
 from videomae.data.manifest import Manifest
+from videomae.data.timing import DataTimeMeter
 from videomae.errors import DataError, VideoError
 from videomae.inference.classifier import VideoClassifier
 from videomae.inference.devices import process_of_group
 from videomae.inference.engines.base import ExportedModel
+from videomae.inference.labelled_views import Views, load_views, read_views
 from videomae.inference.metrics import Evaluation, VideoScores, summarize
 from videomae.inference.protocols import Protocol, find_protocol, published_top1
 
@@ -63,8 +65,6 @@ def evaluate(
         VideoError: if a video cannot be read, unless that counts as wrong.
         ValueError: for a setting that makes no sense.
     """
-    from videomae.data.dataset import DataTimeMeter, VideoDataset, build_loader
-
     if on_bad not in ON_BAD:
         raise ValueError(f"on_bad must be one of {ON_BAD}, got {on_bad!r}. Evaluation never replaces a video.")
     if batch_size < 1:
@@ -73,38 +73,24 @@ def evaluate(
     protocol = find_protocol(protocol, config) if isinstance(protocol, str) else protocol
     data = match_classes(data, config, allow_missing=allow_missing_classes)
     rank, world_size = process_of_group()
-    views = classifier.view_transform(protocol)
-    loader = build_loader(
-        VideoDataset(
-            data,
-            sampling=protocol.sampling,
-            clip_frames=config.num_frames,
-            num_clips=protocol.num_clips,
-            training=False,
-            transform=views,
-            on_bad="mark",
-            square_pixels=protocol.square_pixels,
-            shrink=views.shrink,
-        ),
-        batch_size=max(batch_size // len(protocol.views), 1),
-        num_workers=num_workers,
-        rank=rank,
-        world_size=world_size,
+    batches = (read_views if isinstance(classifier.model, ExportedModel) else load_views)(
+        classifier, data, protocol, batch_size=batch_size, num_workers=num_workers, rank=rank, world_size=world_size
     )
     mine: dict[int, tuple[np.ndarray, np.ndarray] | str] = {}
     meter = DataTimeMeter()
     with _evaluating(classifier):
-        for batch in meter.track(loader):
-            for index, (path, reason) in zip(batch["unreadable_index"], batch["unreadable"], strict=True):
-                if on_bad == "stop":
-                    raise VideoError(
-                        f"{reason} Or remove {path!r} from the data, or let it count as wrong (--on-bad wrong): "
-                        "evaluation replaces no video."
-                    )
-                mine[index] = reason
-            if "pixel_values" in batch:
+        for batch in meter.track(batches):
+            if batch.unreadable and on_bad == "stop":
+                index, reason = next(iter(batch.unreadable.items()))
+                path = data.samples[index].path
+                raise VideoError(
+                    f"{reason} Or remove {path!r} from the data, or let it count as wrong (--on-bad wrong): "
+                    "evaluation replaces no video."
+                )
+            mine |= batch.unreadable
+            if batch.indices:
                 mine |= _score_batch(classifier, batch, protocol, batch_size)
-            progress(len(mine), len(loader.sampler))  # type: ignore[arg-type]
+            progress(len(mine), len(range(rank, len(data), world_size)))
     found = _gather(mine)
     videos = [_video_scores(data, index, found[index]) for index in range(len(data))]
     departures = protocol.departures(config, processor)
@@ -143,28 +129,25 @@ def match_classes(data: Manifest, config: VideoMAEConfig, *, allow_missing: bool
 
 
 def _score_batch(
-    classifier: VideoClassifier, batch: dict[str, Any], protocol: Protocol, batch_size: int
+    classifier: VideoClassifier, batch: Views, protocol: Protocol, batch_size: int
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return, by index of the video, its mean scores (L,) and the best class by the first 1, 2, ... V views (V,)."""
-    import torch
-
-    probabilities = torch.as_tensor(classifier.probabilities(batch["pixel_values"], batch_size=batch_size))
+    probabilities = np.asarray(classifier.probabilities(batch.pixels, batch_size=batch_size))
     order = [clip * protocol.num_crops + crop for clip, crop in protocol.views]
-    by_view = probabilities.unflatten(0, (len(order), -1))[order]  # (V, B, L)
-    counts = torch.arange(1, len(order) + 1).view(-1, 1, 1)
-    running = by_view.cumsum(dim=0) / counts  # (V, B, L)
-    scores, predicted = running[-1].numpy(), running.argmax(dim=-1).T.numpy()
-    indices = batch["index"][: len(scores)].tolist()  # collate repeats them for every view
-    return {index: (scores[i], predicted[i]) for i, index in enumerate(indices)}
+    by_view = probabilities.reshape(len(order), len(batch.indices), -1)[order]  # (V, B, L)
+    counts = np.arange(1, len(order) + 1, dtype=np.float32)[:, None, None]
+    running = by_view.cumsum(axis=0) / counts  # (V, B, L)
+    predicted = running.argmax(axis=-1)
+    return {index: (running[-1, i], predicted[:, i]) for i, index in enumerate(batch.indices)}
 
 
 def _gather(mine: dict[int, Any]) -> dict[int, Any]:
     """Join the results of all processes."""
-    import torch.distributed as dist
-
     _, world_size = process_of_group()
     if world_size == 1:
         return mine
+    import torch.distributed as dist
+
     parts: list[dict[int, Any]] = [{}] * world_size
     dist.all_gather_object(parts, mine)
     return {index: result for part in parts for index, result in part.items()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from videomae.errors import DataError
 
 CALIBRATION_BINS = 15
+BEST = 5
 RESAMPLES = 2000
 
 
@@ -140,36 +141,28 @@ def summarize(
         DataError: if there is no readable video.
         ValueError: for a single class, a confidence outside 0-1, or scores that are not finite.
     """
-    import torch
-    from torchmetrics.functional.classification import (
-        multiclass_accuracy,
-        multiclass_calibration_error,
-        multiclass_confusion_matrix,
-    )
-
     L = len(classes)
     if L < 2:
         raise ValueError(f"accuracy needs at least 2 classes, got {list(classes)}.")
     read = [video for video in videos if video.scores is not None]
     if not read:
         raise DataError(f"none of {len(videos)} videos could be read. Run `videomae check` on the data.")
-    scores = torch.from_numpy(np.stack([video.scores for video in read if video.scores is not None]))  # (n, L)
-    if not scores.isfinite().all():
-        path = read[int((~scores.isfinite()).any(dim=1).nonzero()[0])].path
+    scores = np.stack([video.scores for video in read if video.scores is not None])  # (n, L)
+    finite = np.isfinite(scores).all(axis=1)
+    if not finite.all():
+        path = read[int(finite.argmin())].path
         raise ValueError(f"the scores of {path!r} are not finite: run the model in float32, or look at its training.")
-    labels = torch.tensor([video.label for video in read])
+    labels = np.array([video.label for video in read])
     by_views = np.stack([video.predicted for video in read if video.predicted is not None])  # (n, V)
-
-    top5 = multiclass_accuracy(scores, labels, num_classes=L, top_k=min(5, L), average="micro")
-    confusion = multiclass_confusion_matrix(torch.from_numpy(by_views[:, -1]), labels, num_classes=L)
-    # A mean of probabilities may exceed 1 by a rounding error, and torchmetrics takes what exceeds 1 for logits.
-    ece = multiclass_calibration_error(scores.clamp(0, 1), labels, num_classes=L, n_bins=CALIBRATION_BINS)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :BEST]
+    top5 = (best == labels[:, None]).any(axis=1).mean()
+    confusion = np.bincount(L * labels + by_views[:, -1], minlength=L * L).reshape(L, L)
 
     right = np.array([video.right for video in videos])
     groups = [i if video.group is None else video.group for i, video in enumerate(videos)]
     interval, method = accuracy_interval(right, groups, confidence=confidence, seed=seed)
     counts = np.bincount([video.label for video in videos], minlength=L)
-    per_class = _per_class(confusion.numpy(), counts, classes)
+    per_class = _per_class(confusion, counts, classes)
     fraction_read = len(read) / len(videos)
     return Evaluation(
         top1=float(right.mean()),
@@ -178,16 +171,29 @@ def summarize(
         interval=interval,
         confidence=confidence,
         interval_method=method,
-        ece=float(ece),
+        ece=calibration_error(scores, labels),
         num_videos=len(videos),
         num_unreadable=len(videos) - len(read),
-        accuracy_by_views=tuple(((by_views == labels.numpy()[:, None]).sum(axis=0) / len(videos)).tolist()),
+        accuracy_by_views=tuple(((by_views == labels[:, None]).sum(axis=0) / len(videos)).tolist()),
         per_class=per_class,
         classes=tuple(classes),
-        confusion=confusion.numpy(),
+        confusion=confusion,
         videos=tuple(videos),
         about=about or {},
     )
+
+
+def calibration_error(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return by how much the score of the best class misses the accuracy, over equal bins of scores (ECE).
+
+    Args:
+        scores: (N, L) probabilities; a mean of some may exceed 1 by a rounding error.
+        labels: (N,) true classes.
+    """
+    confidence = scores.max(axis=1).clip(max=1).astype(np.float64)
+    bins = np.digitize(confidence, np.linspace(0, 1, CALIBRATION_BINS + 1))
+    missed = np.bincount(bins, weights=confidence - (scores.argmax(axis=1) == labels))
+    return float(np.abs(missed).sum() / len(labels))
 
 
 def accuracy_interval(

@@ -324,7 +324,7 @@ def train_teacher(experiment: Distillation, teacher: "Teacher", run: Run) -> "tu
     """
     from torch.nn import functional as F
 
-    from videomae.data.dataset import DataTimeMeter
+    from videomae.data.timing import DataTimeMeter
     from videomae.training.devices import build_accelerator
     from videomae.training.loop import Job, fit, step_seed
     from videomae.training.optim import parameter_groups

@@ -195,7 +195,7 @@ def run_experiment(experiment: Experiment) -> TrainingResult:
 def _run(experiment: Experiment, accelerator: "Accelerator", schedule: Schedule) -> TrainingResult:
     import torch
 
-    from videomae.data.dataset import DataTimeMeter
+    from videomae.data.timing import DataTimeMeter
     from videomae.training.devices import SHARDED, compiles
     from videomae.training.loop import Job, fit
     from videomae.training.optim import parameter_groups

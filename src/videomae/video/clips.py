@@ -30,6 +30,7 @@ def read_clips(
     num_clips: int = 1,
     square_pixels: bool = True,
     shrink: Shrink | None = None,
+    stretch: range | None = None,
 ) -> list[Any]:
     """Read the clips of a video that a model is shown in a test.
 
@@ -42,6 +43,7 @@ def read_clips(
         num_clips: spread over the video's length; a single one is its middle.
         square_pixels: of `VideoReader`, for a path; an open reader keeps its own.
         shrink: what is done to each frame of a file as it is decoded, so that one of full size is in memory at a time.
+        stretch: of an open reader's frames, those that count as the video; None is all.
 
     Returns:
         The clips: each (T, H, W, 3) uint8 of a file, or a list of the frames in memory.
@@ -54,7 +56,9 @@ def read_clips(
         with VideoReader(video, square_pixels=square_pixels) as reader:
             return read_clips(reader, sampling, clip_frames=clip_frames, num_clips=num_clips, shrink=shrink)
     if isinstance(video, VideoReader):
-        rows = sampling(len(video), video_fps=video.fps, clip_frames=clip_frames, num_clips=num_clips)
+        stretch = range(len(video)) if stretch is None else stretch
+        chosen = sampling(len(stretch), video_fps=video.fps, clip_frames=clip_frames, num_clips=num_clips)
+        rows = stretch.start + chosen
         frames = video.frames_at(rows.ravel(), shrink=shrink)
         return list(frames.reshape(*rows.shape, *frames.shape[1:]))
     shape = getattr(video, "shape", None)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from videomae.data.dataset import DataTimeMeter, EpochSampler, VideoDataset, build_loader, collate
+from videomae.data.dataset import EpochSampler, VideoDataset, build_loader, collate
 from videomae.data.manifest import Manifest, Sample, read_manifest
+from videomae.data.timing import DataTimeMeter
 from videomae.errors import DataError, VideoError
 from videomae.video.augment import eval_views, pretrain_augmentation
 from videomae.video.augment_settings import PretrainAugmentation

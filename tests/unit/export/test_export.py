@@ -7,27 +7,44 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 
-from classifiers import save_motions
-from videomae import CheckpointError, DataError, VideoClassifier
-from videomae.errors import ExportError
+from classifiers import MOTION_CONFIG, SMALL, save_motions
+from videomae import CheckpointError, DataError, VideoClassifier, VideoMAEForVideoClassification, read_manifest
+from videomae.errors import ExportError, VideoError
 from videomae.export import run as export_module
 from videomae.export.run import export
 from videomae.export.verify import Tolerance
 from videomae.inference.engines.formats import FORMATS
+from videomae.inference.evaluate import evaluate
+from videomae.inference.protocols import Protocol
 
 PACKAGES = {"openvino": ("openvino", "nncf"), "onnx": ("onnx", "onnxruntime", "onnxscript"), "torch": ()}
 INSTALLED = [name for name, packages in PACKAGES.items() if all(map(find_spec, packages))]
 needs_nncf = pytest.mark.skipif(find_spec("nncf") is None, reason="needs NNCF")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
+def few_timings():
+    """Time as often as it must be, not for two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("videomae.export.verify.ENOUGH_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="session")
 def place(tmp_path_factory):
-    """A classifier, and videos with labels."""
-    return save_motions(tmp_path_factory.mktemp("export"))
+    """A small classifier, and videos with labels."""
+    place = save_motions(tmp_path_factory.mktemp("export"))
+    config = MOTION_CONFIG.replace(**SMALL)
+    torch.manual_seed(0)
+    model = VideoMAEForVideoClassification(config)
+    torch.nn.init.normal_(model.classifier.weight)
+    model.save_pretrained(place / "model")
+    return place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exported(place):
     """The classifier, exported to what is installed, each to a directory of its own."""
     return {name: export(place / "model", name, place / name, allow_slower=True) for name in INSTALLED}
@@ -92,7 +109,8 @@ def test_an_encoder_gives_its_tokens(place, name, tmp_path):
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_resizing_and_cropping_can_be_inside_the_file(place, name, tmp_path):
-    export(place / "model", name, tmp_path, source_size=(40, 80), data=place / "videos", allow_slower=True)
+    options = {"agreement": 0.5, "allow_slower": True}  # a model of random weights prefers no class much
+    export(place / "model", name, tmp_path, source_size=(40, 80), data=place / "videos", **options)
     source = VideoClassifier.from_pretrained(place / "model", device="cpu")
     found = VideoClassifier.from_pretrained(tmp_path)
     video = videos(place)[0]  # of 40 x 80
@@ -186,13 +204,86 @@ def test_the_engine_is_chosen_by_name_and_what_is_missing_is_said(place, exporte
         VideoClassifier.from_pretrained(broken)
 
 
-@pytest.mark.parametrize("name", [name for name in INSTALLED if name != "torch"])
-@pytest.mark.parametrize("extra", [[], ["--window", "1s"], ["--protocol", "k400"]])
-def test_the_command_runs_exported_files_without_pytorch(place, exported, name, extra):
-    """Its start would cost more than the model."""
-    arguments = ["predict", str(videos(place)[0]), "--model", str(place / name), "--json", *extra]
-    code = f"import sys\nfrom videomae.cli import run\ncode = run({arguments!r})\nprint('torch' in sys.modules, code)"
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_exported_model_is_measured_as_its_checkpoint_is(place, exported, name, num_workers, tmp_path):
+    manifest = (place / "videos" / "manifest.csv").read_text().splitlines()
+    for file in (place / "videos").rglob("*.mp4"):
+        (tmp_path / file.parent.name).mkdir(exist_ok=True)
+        (tmp_path / file.parent.name / file.name).symlink_to(file)
+    (tmp_path / "moving_up" / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "manifest.csv").write_text("\n".join([*manifest, "moving_up/bad.mp4,moving_up,test"]))
+    data = read_manifest(tmp_path / "manifest.csv").split("test")
+    source, found = (
+        evaluate(
+            VideoClassifier.from_pretrained(model, device="cpu"), data, protocol=Protocol("two", num_clips=2),
+            on_bad="wrong", allow_missing_classes=True, num_workers=num_workers, batch_size=4,
+        )
+        for model in (place / "model", exported[name].path)
+    )  # fmt: skip
+    assert [video.path for video in found.videos] == [video.path for video in source.videos]
+    assert (found.num_videos, found.num_unreadable) == (14, 1)
+    for ours, theirs in zip(found.videos, source.videos, strict=True):
+        assert ours.error == theirs.error
+        if ours.error is None:
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=5e-3)
+    with pytest.raises(VideoError, match=r"Or remove 'moving_up/bad\.mp4' from the data"):
+        evaluate(VideoClassifier.from_pretrained(exported[name].path), data, allow_missing_classes=True)
+
+
+WITHOUT_TORCH = [name for name in INSTALLED if name != "torch"]
+
+
+def run_and_tell(code):
+    """Run code in a fresh process; return what it printed, and whether PyTorch was imported."""
+    code = f"import sys\n{code}\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *_, result, last = done.stdout.splitlines()
-    assert last == "False 0"
-    assert json.loads(result)["error"] is None
+    *printed, last = done.stdout.splitlines()
+    return printed, last == "True"
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_the_commands_run_exported_files_without_pytorch(place, exported, name, tmp_path):
+    """Its start would cost more than the model."""
+    export(place / "model", name, tmp_path, task="encoder", allow_slower=True)
+    video, model, data = str(videos(place)[0]), str(place / name), str(place / "videos" / "manifest.csv")
+    predict = ["predict", video, "--model", model, "--json"]
+    commands = [
+        predict,
+        [*predict, "--window", "1s"],
+        [*predict, "--protocol", "k400"],
+        ["evaluate", data, "--model", model, "--json", "--allow-missing-classes", "--workers", "2"],
+        ["embed", data, "--model", str(tmp_path), "--out", str(tmp_path / "features")],
+    ]
+    printed, has_torch = run_and_tell(f"from videomae.cli import run\nprint([run(c) for c in {commands!r}])")
+    assert not has_torch
+    assert printed[-1] == "[0, 0, 0, 0, 0]"
+    assert json.loads(printed[0])["error"] is None
+
+
+@pytest.mark.skipif(find_spec("uvicorn") is None, reason="needs the extra serve")
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_exported_files_are_served_without_pytorch(place, exported, name):
+    video = str(videos(place)[0])
+    code = f"""
+from pathlib import Path
+from starlette.testclient import TestClient
+from videomae.serving.app import make_app
+from videomae.serving.limits import Limits
+from videomae.serving.model import ServedModel
+from videomae.serving.service import Service
+import json
+model, video = ServedModel.open({str(exported[name].path)!r}), Path({video!r}).read_bytes()
+with TestClient(make_app(Service(model, Limits(workers=1)))) as client:
+    asked = [client.post(path, content=video) for path in ("/?top_k=6", "/timeline?window=1", "/explain", "/embed")]
+    print(json.dumps([answer.json() for answer in asked]))
+    print([answer.status_code for answer in asked], client.get("/about").json()["engine"])
+"""
+    (answers, statuses), has_torch = run_and_tell(code)
+    assert statuses == f"[200, 200, 404, 404] {name}"
+    assert not has_torch
+    classes, timeline, *refused = json.loads(answers)
+    expected = {p.label: p.score for p in VideoClassifier.from_pretrained(place / "model")(video, top_k=6)}
+    assert {one["label"]: one["score"] for one in classes} == pytest.approx(expected, abs=5e-3)
+    assert len(timeline["windows"]) >= 1
+    assert all("an exported model gives no" in answer["error"] for answer in refused)

@@ -63,7 +63,7 @@ def test_a_class_without_videos_does_not_count():
 
 
 def test_scores_that_round_above_one_are_still_probabilities():
-    """torchmetrics takes anything above 1 for logits, and would soften all scores."""
+    """They would lie in a bin of their own."""
     videos = [video(i, s, 0) for i, s in enumerate([[1.0000001, 0, 0], [0.9, 0.1, 0]])]
     assert summarize(videos, CLASSES).ece == pytest.approx(0.05, abs=1e-6)
 
