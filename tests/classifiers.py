@@ -1,4 +1,4 @@
-"""Small classifiers and the videos that they are asked about."""
+"""Small models and the videos that they are asked about."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 
 from videomae import VideoClassifier, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 from videomae.config import IMAGENET_MEAN, IMAGENET_STD
+from videomae.models.videomae import VideoMAEForPreTraining
 from videomae.video.checkpoint_processor import make_processor
 from videomae.video.encode import write_video
 from videomae.video.synthetic import MOTIONS, motion_video
@@ -37,11 +38,29 @@ def bright_classifier() -> VideoClassifier:
     return VideoClassifier(BrightModel(), make_processor(BrightModel.config, ((0.5,) * 3, (0.5,) * 3)))
 
 
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
 def save_light_model(folder: Path) -> Path:
-    """Save a model of random weights with the classes of the bright one."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, id2label=dict(enumerate(LIGHT)), **sizes)
-    VideoMAEForVideoClassification(config).save_pretrained(folder)
+    """Save a model of random weights that sees little but how bright a clip is, and says so."""
+    torch.manual_seed(0)
+    config = VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, id2label=dict(enumerate(LIGHT)), **SMALL)
+    model = VideoMAEForVideoClassification(config)
+    with torch.no_grad():
+        model.videomae.patch_embed.proj.weight[0] = 0.01
+        model.classifier.weight[:, 0] = torch.tensor([-4.0, 4.0])
+    model.save_pretrained(folder)
+    make_processor(config, ((0.5,) * 3, (0.5,) * 3)).save_pretrained(folder)
+    return folder
+
+
+def save_small_pretrained(folder: Path) -> Path:
+    """Save a pre-trained model, with its decoder, of random weights."""
+    decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    config = VideoMAEConfig(
+        image_size=32, patch_size=16, num_frames=4, decoder_intermediate_size=32, **SMALL, **decoder
+    )
+    VideoMAEForPreTraining(config).save_pretrained(folder)
     make_processor(config, ((0.5,) * 3, (0.5,) * 3)).save_pretrained(folder)
     return folder
 

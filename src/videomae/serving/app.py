@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from importlib import resources
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from videomae.packages import require
 from videomae.serving.endpoints import Endpoint, endpoints
 from videomae.serving.guards import Gate, Guards, response_of
 from videomae.serving.openapi import describe
+from videomae.serving.pages import PAGES
 from videomae.serving.refusals import Refusal
 from videomae.serving.service import Service
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 log = logging.getLogger(__name__)
-PAGES = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/script.js": ("script.js", "text/javascript"),
-    "/docs": ("docs.html", "text/html"),
-    "/docs.js": ("docs.js", "text/javascript"),
-}
 
 
 def make_app(service: Service, *, token: str | None = None) -> "Starlette":
@@ -104,9 +97,8 @@ def _answering(endpoint: Endpoint) -> Callable[["Request"], Any]:
 async def _page(path: str, request: "Request") -> "Response":
     from starlette.responses import Response
 
-    name, media_type = PAGES[path]
-    content = resources.files("videomae.serving").joinpath("page", name).read_bytes()
-    return Response(content, media_type=media_type)
+    file, media_type = PAGES[path]
+    return Response(file.read_bytes(), media_type=media_type)
 
 
 async def _refused(request: "Request", error: Any) -> Any:

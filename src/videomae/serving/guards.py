@@ -10,10 +10,11 @@ from typing import Any
 
 from videomae.serving.limits import Limits
 from videomae.serving.metrics import Metrics
+from videomae.serving.pages import PAGES
 from videomae.serving.refusals import BUSY, TIMED_OUT, TOO_LARGE, UNAUTHORIZED, Refusal
 
 # What anyone may see: the page without any content, and whether the server lives.
-OPEN_PATHS = frozenset({"/", "/style.css", "/script.js", "/docs", "/docs.js", "/openapi.json"})
+OPEN_PATHS = frozenset({*PAGES, "/openapi.json"})
 OPEN_PREFIX = "/v2/health/"
 SECURITY = (
     (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; media-src blob:"),

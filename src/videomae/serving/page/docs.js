@@ -1,21 +1,18 @@
 // Shows openapi.json for people.
 
-function element(name, text, ...children) {
-  const made = document.createElement(name);
-  made.append(text, ...children);
-  return made;
-}
+import { element } from "./dom.js";
 
 function operation(method, path, { summary, parameters, requestBody }) {
-  const section = element("section", element("h2", `${method.toUpperCase()} ${path}`), element("p", `${summary}.`));
+  const title = element("h2", { textContent: `${method.toUpperCase()} ${path}` });
+  const section = element("section", { className: "card" }, title, element("p", { textContent: `${summary}.` }));
   const bodies = Object.keys(requestBody?.content ?? {});
-  if (bodies.length) section.append(element("p", `Body: ${bodies.join(", ")}.`));
+  if (bodies.length) section.append(element("p", { textContent: `Body: ${bodies.join(", ")}.` }));
   const rows = parameters.map(({ name, schema }) => {
     const value = schema.enum ? schema.enum.join(" | ") : schema.type;
     const usual = schema.default === undefined ? "" : `, default ${schema.default}`;
-    return element("li", element("code", name), ` (${value}${usual}) ${schema.description ?? ""}`);
+    return element("li", {}, element("code", { textContent: name }), ` (${value}${usual}) ${schema.description ?? ""}`);
   });
-  if (rows.length) section.append(element("ul", "", ...rows));
+  if (rows.length) section.append(element("ul", {}, ...rows));
   return section;
 }
 

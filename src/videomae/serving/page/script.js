@@ -1,84 +1,75 @@
 // The page: shows a video, asks the server about it, and draws what it says.
 
-const $ = (id) => document.getElementById(id);
+import { isAvailable, isOn, recordings, startCamera, stopCamera } from "./camera.js";
+import { $, clock, element, percent } from "./dom.js";
+import { drawMap, hideMap, showMap, shownLabel } from "./overlay.js";
+import { drawViews, showReconstruction, stopViews, togglePlaying } from "./reconstruction.js";
+import { access, askEvents, askJson } from "./server.js";
+import { clearTimeline, drawMoment, drawTimeline, neighbour, timeline, windowAt } from "./timeline.js";
+
+const RECORDED = 2; // seconds of a camera that are looked at together
+const LIVE = 60; // seconds of a camera that the timeline shows
+const UNREADABLE = 422, MOST_REFUSED = 3; // recordings in a row that hold no picture
 const player = $("player");
-const state = { about: null, video: null, events: [], windows: [], asking: new AbortController(), token: "" };
+const state = { about: null, video: null, asking: new AbortController(), seed: 0 };
 
-const hue = (label) => [...label].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
-const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
-const share = (fraction) => `${100 * fraction}%`; // as CSS takes it
-const percent = (score) => `${(100 * score).toFixed(1)} %`;
+// ------------------------------------------------------------------------------------------------ what is said
 
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+function say(text) {
+  $("status").textContent = text;
 }
 
 function complain(error) {
   if (error.name === "AbortError") return;
-  $("error").textContent = error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message;
-  $("error").hidden = false;
-  $("progress").hidden = true;
-  $("status").textContent = "";
-}
-
-async function ask(path, { body, accept = "application/json" } = {}) {
-  const headers = { accept };
-  if (state.token) headers.authorization = `Bearer ${state.token}`;
-  if (body) headers["content-type"] = "application/octet-stream";
-  const answer = await fetch(path, { method: body ? "POST" : "GET", headers, body, signal: state.asking.signal });
-  if (answer.ok) return answer;
-  if (answer.status === 401) {
+  if (error.status === 401) {
     $("token-form").hidden = false;
     $("token").focus();
   }
-  const said = await answer.json().catch(() => ({}));
-  throw new Error(said.error ?? `The server answers with ${answer.status}.`);
-}
-
-async function* serverEvents(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (text + value).split("\n\n");
-    text = blocks.pop();
-    for (const block of blocks) {
-      const [name, data] = block.split("\n");
-      yield [name.replace("event: ", ""), JSON.parse(data.replace("data: ", ""))];
-    }
-  }
+  $("error").textContent = error instanceof TypeError ? "The server does not answer. Is it still running?" : error.message;
+  $("error").hidden = false;
+  $("progress").hidden = true;
+  say("");
 }
 
 async function introduce() {
-  try {
-    const about = (state.about = await (await ask("about")).json());
-    document.title = $("name").textContent = about.name;
-    const kind = about.task === "classification" ? `${about.classes.length} classes` : "pre-trained";
-    $("about").textContent = `${kind}, ${about.engine}`;
-    $("explain").hidden = !about.explains;
-    $("token-form").hidden = true;
-    $("error").hidden = true;
-  } catch (error) {
-    complain(error);
-  }
+  const about = (state.about = await askJson("about"));
+  const chips = about.task === "classification"
+    ? [`${about.classes.length} classes`, about.engine]
+    : ["pre-trained", "reconstructs what is hidden"];
+  document.title = $("name").textContent = about.name;
+  $("about").replaceChildren(...chips.map((text) => element("span", { textContent: text })));
+  $("explain").hidden = !about.explains;
+  $("token-form").hidden = $("error").hidden = true;
+}
+
+// ------------------------------------------------------------------------------------------------- what is shown
+
+/** Make room for another video or for a camera. */
+function begin() {
+  state.asking.abort();
+  state.asking = new AbortController();
+  stopCamera();
+  stopViews();
+  hideMap();
+  clearTimeline();
+  state.video = null;
+  $("error").hidden = $("timeline").hidden = $("moment").hidden = $("masking").hidden = $("reconstruction").hidden = true;
+  $("camera").textContent = "Use the camera";
+  $("explain").ariaPressed = "false";
+  $("result").hidden = false;
+  document.body.classList.add("busy");
+  player.controls = true;
+  if (player.src) URL.revokeObjectURL(player.src);
+  player.removeAttribute("src");
 }
 
 async function open(video) {
   if (!video) return;
-  state.asking.abort();
-  state.asking = new AbortController();
-  Object.assign(state, { video, events: [], windows: [] });
-  $("error").hidden = true;
-  $("overlay").hidden = true;
-  URL.revokeObjectURL(player.src);
+  begin();
+  state.video = video;
   player.src = URL.createObjectURL(video);
-  $("result").hidden = false;
   try {
     if (!state.about) await introduce();
-    if (!state.about) return;
     if (video.size > state.about.max_bytes) {
       throw new Error(`The video has ${video.size} bytes, and the server takes ${state.about.max_bytes}. Choose a smaller one.`);
     }
@@ -89,149 +80,129 @@ async function open(video) {
 }
 
 async function look() {
-  $("timeline").hidden = false;
-  drawEvents();
-  drawLabels();
-  $("status").textContent = "The server looks at the video …";
-  $("progress").hidden = false;
+  const { signal } = state.asking;
+  $("timeline").hidden = $("moment").hidden = $("progress").hidden = false;
   $("progress").removeAttribute("value");
-  let duration = null;
-  const answer = await ask("timeline", { body: state.video, accept: "text/event-stream" });
-  for await (const [name, said] of serverEvents(answer)) {
-    if (name === "error") throw new Error(said.error);
-    if (name === "start") duration = said.duration;
+  say("The server looks at the video …");
+  for await (const [name, said] of askEvents("timeline?top_k=8", { body: state.video, signal })) {
+    if (name === "start") timeline.duration = said.duration ?? 0;
     if (name === "window") {
-      state.windows.push(said);
-      if (duration) $("progress").value = Math.min(said.end / duration, 1);
-      drawLabels();
+      timeline.windows.push(said);
+      if (timeline.duration) $("progress").value = Math.min(said.end / timeline.duration, 1);
     }
     if (name === "end") {
-      state.events = said.events;
-      state.duration = said.duration;
+      Object.assign(timeline, { events: said.events, duration: said.duration });
       $("progress").hidden = true;
       const many = said.events.length === 1 ? "1 event" : `${said.events.length} events`;
-      $("status").textContent = [`${many} in ${clock(said.duration)}`, ...said.notes].join("; ") + ".";
-      drawEvents();
+      say([`${many} in ${clock(said.duration)}`, ...said.notes].join("; ") + ".");
     }
+    drawTimeline(jump);
+    drawNow();
   }
 }
 
-function drawEvents() {
-  const bars = state.events.map((event) => {
-    const bar = element("button", { type: "button", textContent: event.label, title: `${event.label} ${clock(event.start)}–${clock(event.end)}`, onclick: () => jump(event) });
-    bar.style.left = share(event.start / state.duration);
-    bar.style.width = share((event.end - event.start) / state.duration);
-    bar.style.background = `hsl(${hue(event.label)} 70% 72%)`;
-    return bar;
-  });
-  $("track").replaceChildren(...bars, $("cursor"));
-  $("events").replaceChildren(...state.events.map((event) =>
-    element("li", {}, element("button", {
-      type: "button",
-      textContent: `${clock(event.start)}–${clock(event.end)}  ${event.label}  ${percent(event.score)}`,
-      onclick: () => jump(event),
-    }))));
+async function reconstruct() {
+  const { signal } = state.asking;
+  $("masking").hidden = $("reconstruction").hidden = false;
+  $("error").hidden = true;
+  say("The server hides a part of the clip and lets the model fill it in …");
+  say(await showReconstruction(state.video, { seed: state.seed, signal }));
 }
 
-function jump(event) {
-  player.currentTime = event.start;
+function drawNow() {
+  drawMoment(player.currentTime, { chosen: shownLabel(), onChoose: state.about?.explains && state.video ? explain : null });
+  drawMap(player.currentTime);
 }
 
-// A window speaks for the time around its middle.
-function windowAt(seconds) {
-  const distance = (window) => Math.abs((window.start + window.end) / 2 - seconds);
-  return state.windows.reduce((best, window) => (best && distance(best) <= distance(window) ? best : window), null);
+function jump(seconds) {
+  if (state.video) player.currentTime = seconds;
 }
 
-function drawLabels() {
+// ------------------------------------------------------------------------------------------- where the model looks
+
+async function explain(label) {
   const shown = windowAt(player.currentTime);
-  $("now").textContent = shown ? `${clock(shown.start)}–${clock(shown.end)}` : "";
-  $("labels").replaceChildren(...(shown?.top ?? []).map(({ label, score }) =>
-    element("li", {}, element("span", { textContent: label }), element("meter", { value: score, title: label }), element("span", { textContent: percent(score) }))));
-  const at = state.duration ? player.currentTime / state.duration : 0;
-  $("cursor").style.left = share(Math.min(at, 1));
-}
-
-async function explain() {
-  const shown = windowAt(player.currentTime);
-  if (!shown || $("explain").hidden) return;
-  if (!$("overlay").hidden) {
-    $("overlay").hidden = true;
-    return;
-  }
-  $("status").textContent = "The server looks where the model looks …";
+  if (!shown || !state.about.explains || !state.video) return;
+  const isShown = shownLabel() !== null && (label === undefined || label === shownLabel());
+  hideMap();
+  $("explain").ariaPressed = String(!isShown);
+  if (isShown) return drawNow();
+  say("The server looks where the model looks …");
   $("error").hidden = true;
   try {
-    player.pause();
-    const end = Math.min(shown.end, state.duration ?? shown.end);
-    const query = new URLSearchParams({ start: shown.start, end });
-    const found = await (await ask(`explain?${query}`, { body: state.video })).json();
-    const seconds = found.times.map((time) => Math.abs(time - player.currentTime));
-    const frame = seconds.indexOf(Math.min(...seconds));
-    drawMap(found, Math.floor((frame * found.map.length) / found.times.length));
-    $("status").textContent = `${found.label}, ${percent(found.score)}: bright is where the model finds it. Press E again to hide it.`;
+    const query = new URLSearchParams({ start: shown.start, end: Math.min(shown.end, timeline.duration) });
+    if (label !== undefined) query.set("label", label);
+    const found = await askJson(`explain?${query}`, { body: state.video, signal: state.asking.signal });
+    showMap(found, player.currentTime);
+    say(`${found.label}, ${percent(found.score)}: bright is where the model finds it.`);
+    drawNow();
   } catch (error) {
+    $("explain").ariaPressed = "false";
     complain(error);
   }
 }
 
-function drawMap({ map, scale, box }, slot) {
-  const overlay = $("overlay");
-  const [left, top, right, bottom] = box;
-  const rows = map[slot];
-  overlay.width = rows[0].length;
-  overlay.height = rows.length;
-  const context = overlay.getContext("2d");
-  rows.forEach((row, y) => row.forEach((value, x) => {
-    context.fillStyle = `rgb(255 140 0 / ${0.75 * Math.min(value / scale, 1)})`;
-    context.fillRect(x, y, 1, 1);
-  }));
-  Object.assign(overlay.style, {
-    left: share(left), top: share(top), width: share(right - left), height: share(bottom - top),
-  });
-  overlay.hidden = false;
-}
+// ---------------------------------------------------------------------------------------------------- the camera
 
-async function reconstruct() {
-  $("reconstruction").hidden = false;
-  $("status").textContent = "The server hides a part of the clip and lets the model fill it in …";
-  const found = await (await ask(`reconstruct?mask_ratio=${$("ratio").value}`, { body: state.video })).json();
-  $("views").replaceChildren(...Object.entries(found.views).map(([title, source]) => {
-    const strip = element("div", { tabIndex: 0 });
-    const picture = element("img", { src: source, alt: title, onload: () => cutStrip(picture, found.frames, strip) });
-    return element("figure", {}, element("figcaption", { textContent: title }), strip);
-  }));
-  $("status").textContent = `${percent(found.mask_ratio)} hidden, loss ${found.loss.toFixed(4)}.`;
-}
-
-// Frames come one below the other, and are shown side by side.
-function cutStrip(picture, frames, strip) {
-  const height = picture.naturalHeight / frames;
-  for (let i = 0; i < frames; i++) {
-    const canvas = element("canvas", { width: picture.naturalWidth, height });
-    canvas.getContext("2d").drawImage(picture, 0, -i * height);
-    strip.append(canvas);
+async function watchCamera(id) {
+  begin();
+  try {
+    if (!state.about) await introduce();
+    await startCamera(id);
+    player.controls = false;
+    $("camera").textContent = "Stop the camera";
+    await (state.about.task === "classification" ? lookLive() : reconstructLive());
+  } catch (error) {
+    if (error.name === "AbortError") return; // another camera, or a video, took its place
+    stopCamera();
+    $("camera").textContent = "Use the camera";
+    complain(error);
   }
 }
 
-function step(direction) {
-  const now = player.currentTime;
-  const next = direction > 0
-    ? state.events.find((event) => event.start > now + 0.05)
-    : state.events.findLast((event) => event.start < now - 0.5);
-  if (next) jump(next);
+async function lookLive() {
+  $("timeline").hidden = $("moment").hidden = false;
+  say(`The camera is looked at, ${RECORDED} seconds at a time.`);
+  let refused = 0;
+  for await (const { blob, start, end } of recordings(RECORDED)) {
+    let top;
+    try {
+      top = await askJson("?top_k=8", { body: blob, signal: state.asking.signal });
+      refused = 0;
+    } catch (error) {
+      if (error.status !== UNREADABLE || ++refused > MOST_REFUSED) throw error;
+      continue; // a browser that is busy records nothing at times
+    }
+    timeline.windows = [...timeline.windows, { start, end, top }].filter((window) => window.end > end - LIVE);
+    const first = timeline.windows[0].start; // the timeline shows the last minute
+    const shifted = timeline.windows.map((window) => ({ ...window, start: window.start - first, end: window.end - first }));
+    const kept = timeline.windows;
+    Object.assign(timeline, { windows: shifted, duration: end - first });
+    drawTimeline(jump);
+    drawMoment(end - first, { chosen: null, onChoose: null });
+    timeline.windows = kept;
+  }
 }
 
+async function reconstructLive() {
+  say(`${RECORDED} seconds are recorded …`);
+  const { value } = await recordings(RECORDED).next();
+  if (value) await open(value.blob);
+}
+
+// -------------------------------------------------------------------------------------------------------- control
+
 const keys = {
-  " ": () => (player.paused ? player.play() : player.pause()),
-  ArrowRight: () => step(1),
-  ArrowLeft: () => step(-1),
-  e: explain,
+  " ": () => (state.about?.task === "pretraining" ? togglePlaying() : player.paused ? player.play() : player.pause()),
+  ArrowRight: () => jump(neighbour(player.currentTime, 1) ?? player.currentTime),
+  ArrowLeft: () => jump(neighbour(player.currentTime, -1) ?? player.currentTime),
+  e: () => explain(),
   o: () => $("file").click(),
+  c: () => $("camera").click(),
 };
 
 document.addEventListener("keydown", (event) => {
-  const isTaken = event.target.closest("input, button, video, a") || event.ctrlKey || event.metaKey || event.altKey;
+  const isTaken = event.target.closest("input, select, button, video, a") || event.ctrlKey || event.metaKey || event.altKey;
   if (event.target === $("drop") && ["Enter", " "].includes(event.key)) {
     event.preventDefault();
     $("file").click();
@@ -240,29 +211,66 @@ document.addEventListener("keydown", (event) => {
     keys[event.key]();
   }
 });
+
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
-  $("drop").classList.add("over");
+  document.body.classList.add("over");
 });
-document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
+document.addEventListener("dragleave", () => document.body.classList.remove("over"));
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  $("drop").classList.remove("over");
+  document.body.classList.remove("over");
   open(event.dataTransfer.files[0]);
 });
-$("file").addEventListener("change", () => open($("file").files[0]));
+$("file").addEventListener("change", () => {
+  open($("file").files[0]);
+  $("file").value = ""; // the same file may be chosen again
+});
+
+$("camera").hidden = !isAvailable();
+$("camera").addEventListener("click", () => {
+  if (!isOn()) return watchCamera();
+  stopCamera();
+  $("camera").textContent = "Use the camera";
+  say("The camera is off.");
+});
+$("cameras").addEventListener("change", () => watchCamera($("cameras").value));
+
 $("token-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  state.token = $("token").value.trim();
-  await introduce();
-  if (state.about) open(state.video);
+  access.token = $("token").value.trim();
+  try {
+    await introduce();
+    if (state.video) await open(state.video);
+  } catch (error) {
+    complain(error);
+  }
 });
-$("explain").addEventListener("click", explain);
-$("ratio").addEventListener("input", () => ($("ratio-shown").textContent = `${Math.round(100 * $("ratio").value)} %`));
-$("ratio").addEventListener("change", () => reconstruct().catch(complain));
-player.addEventListener("timeupdate", drawLabels);
-player.addEventListener("play", () => ($("overlay").hidden = true));
+
+$("explain").addEventListener("click", () => explain());
+$("ratio").addEventListener("input", () => ($("ratio-shown").textContent = percent($("ratio").value).replace(".0", "")));
+for (const id of ["ratio", "mask"]) $(id).addEventListener("change", () => reconstruct().catch(complain));
+$("again").addEventListener("click", () => {
+  state.seed += 1;
+  reconstruct().catch(complain);
+});
+$("frame").addEventListener("input", () => {
+  stopViews();
+  drawViews();
+});
+
+player.addEventListener("timeupdate", () => state.video && drawNow());
 player.addEventListener("error", () => {
-  if (state.video) $("status").textContent = "This browser cannot play the video; the server may read it all the same.";
+  if (state.video) say("This browser cannot play the video; the server may read it all the same.");
 });
-introduce();
+
+function setTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+}
+$("theme").addEventListener("click", () => {
+  const isDark = (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  setTheme(isDark ? "light" : "dark");
+  localStorage.setItem("theme", isDark ? "light" : "dark");
+});
+setTheme(localStorage.getItem("theme"));
+introduce().catch(complain);
