@@ -188,7 +188,7 @@ def refuse_placeholder(path: Path) -> None:
 def _locate(path_or_id: str | Path, filename: str, *, subfolder: str = "", **download: Any) -> tuple[Path | None, str]:
     """Return the file, or None and what to say if it was needed."""
     place = Path(path_or_id).expanduser()
-    if place.exists():
+    if os.path.exists(place):  # False for a name that cannot be
         path, missing = _local_file(place, subfolder, filename)
     elif _REPO_ID.fullmatch(str(path_or_id)):
         inside = f"{subfolder}/{filename}" if subfolder else filename

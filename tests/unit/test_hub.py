@@ -194,3 +194,8 @@ def test_huggingface_hub_is_imported_for_a_download_only(tmp_path):
     source = os.path.dirname(os.path.dirname(hub_module.__file__))
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": source})
     assert done.returncode == 0
+
+
+def test_a_name_that_no_file_can_have_is_an_error_of_ours():
+    with pytest.raises(CheckpointError, match="there is no folder or file"):
+        find_file("x" * 5000, "config.json")

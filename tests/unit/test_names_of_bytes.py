@@ -59,7 +59,7 @@ def test_lists_hold_the_bytes_and_are_read_back(videos, tmp_path):
 
 
 def test_a_list_in_another_encoding_is_refused_where_no_file_has_such_a_name(videos):
-    for text in ("path,label\né.mp4,x\n", "path,label\na.mp4,é\n"):
+    for text in ("path,label\né.mp4,x\n", "path,label\na.mp4,é\n", f"path,label\n{'é' * 300}.mp4,x\n"):
         (videos / "list.csv").write_bytes(text.encode("latin-1"))
         with pytest.raises(DataError, match=r"line 2: .* must be a text file in UTF-8"):
             read_manifest(videos / "list.csv")

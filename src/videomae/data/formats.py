@@ -17,6 +17,7 @@ a format, write its reader, enter it in the table, and say in `_detect` how it i
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -167,7 +168,7 @@ def _read_csv(path: Path, root: Path, fold: int) -> Rows:
 
 def _is_name_of_file(root: Path, path: str | None) -> bool:
     """Tell whether a path has bytes that are no UTF-8 because a file has them, not because of the list's encoding."""
-    return path is not None and not is_utf8(path) and "\0" not in path and (root / path).exists()
+    return path is not None and not is_utf8(path) and os.path.exists(root / path)  # False for a name that cannot be
 
 
 def _read_k400(path: Path, root: Path, fold: int) -> Rows:

@@ -311,7 +311,7 @@ def read_manifest(
         DataError: if nothing is there, or a line cannot be used; names the line and what to do.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"there is no {path}. Give a folder of videos, or a list of them.")
     name, path = resolve_format(path, format)
     root = (Path(videos) if videos is not None else path if path.is_dir() else path.parent).absolute()

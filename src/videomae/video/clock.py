@@ -42,6 +42,7 @@ class Clock(NamedTuple):
         reordered: frames by which stamps may be out of order; one before all of so many has begun anew.
         fps: frames per second by the header.
         is_stamped: whether there are stamps at all; raw pictures and elementary streams have none.
+        may_be_cut: whether a recording may begin and end anywhere, as broadcasts and elementary streams do.
     """
 
     tick: Fraction
@@ -51,6 +52,7 @@ class Clock(NamedTuple):
     reordered: int
     fps: float
     is_stamped: bool
+    may_be_cut: bool = False
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, *, fps: float | None = None) -> Self:
@@ -62,7 +64,8 @@ class Clock(NamedTuple):
         may_jump = bool(flags & TS_DISCONT)
         longest = max(round((LONGEST_STEP if may_jump else LONGEST_STILL) / tick), 2 * step)
         start = None if container.start_time is None else round(container.start_time * MICROSECOND / tick)
-        return cls(tick, start, step, longest, DISORDERED if may_jump else REORDERED, fps, is_stamped)
+        reordered = DISORDERED if may_jump else REORDERED
+        return cls(tick, start, step, longest, reordered, fps, is_stamped, may_be_cut=may_jump or not is_stamped)
 
     def seconds(self, ticks: "Sequence[int] | NDArray[np.int64]") -> Times:
         """Return numbers of ticks as seconds."""

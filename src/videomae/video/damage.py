@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from videomae.video.clock import Clock
 
@@ -64,30 +65,40 @@ class DamageLog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._step = clock, 1 / clock.fps
-        self._spots: list[tuple[float, str]] = []
+        self._spots: list[tuple[float, float, str]] = []
+        self._open: list[tuple[float, str]] = []  # what was lost since the last frame
 
     def lost(self, reason: str, stamp: int | None, *, after: tuple[int | None, float]) -> None:
         """Note that the frame of a stamp did not come; ``after`` it came one of this stamp at this second."""
         last, time = after
         is_known = stamp is not None and last is not None
         ahead = float((stamp - last) * self._clock.tick) if is_known else self._step  # type: ignore[operator]
-        self._spots.append((max(time + ahead, 0.0), reason))
+        self._open.append((max(time + ahead, 0.0), reason))
 
     def patched(self, time: float) -> None:
         """Note that the frame of this second had to be patched."""
-        self._spots.append((time, PATCHED))
+        self._spots.append((time, time + self._step, PATCHED))
+
+    def shown(self, time: float) -> None:
+        """Note that a frame came at this second: what was lost before it ends there, unless there is a gap between."""
+        if not self._open:
+            return
+        for spot, reason in self._open:
+            is_gap = time - spot > float(self._clock.longest_step * self._clock.tick)
+            self._spots.append((spot, spot + self._step if is_gap else max(time, spot + self._step), reason))
+        self._open = []
 
     @property
     def found(self) -> list[Damage]:
         """The stretches, in order."""
         found: list[Damage] = []
-        for time, reason in sorted(self._spots):
+        for time, end, reason in sorted([*self._spots, *((time, time + self._step, why) for time, why in self._open)]):
             if found and time <= found[-1].end + self._step / 2:
-                start, _, reasons = found.pop()
+                start, before, reasons = found.pop()
                 reason = reasons if reason in reasons.split(", ") else f"{reasons}, {reason}"
-                found.append(Damage(start, time + self._step, reason))
+                found.append(Damage(start, max(before, end), reason))
             else:
-                found.append(Damage(time, time + self._step, reason))
+                found.append(Damage(time, end, reason))
         return found
 
 
@@ -115,18 +126,23 @@ def packets_past_damage(demux: Callable[[], Any], lost: Callable[[str], object])
 class PastDamage:
     """Decodes packets of one stream, one after the other; where one does not decode, says so and goes on.
 
-    What comes before the first key frame is not damaged: nobody can decode it, it may be missing without a word. Nor is
-    what FFmpeg takes for an incomplete packet where one recording ends and another begins.
+    In formats and codecs of which a recording may begin anywhere, what comes before the first key frame is not damaged:
+    nobody can decode it, it may be missing without a word. Nor is what FFmpeg takes for an incomplete packet where one
+    recording ends and another begins.
 
     Args:
         lost: called with the reason and the packet.
-        longest_step: ticks from packet to packet; more is a gap.
+        clock: of the container.
+        stream: what the packets belong to.
         raises: raise FFmpeg's error where a packet does not decode.
     """
 
-    def __init__(self, lost: Callable[[str, Packet], object], *, longest_step: int, raises: bool = False) -> None:
-        self._lost, self._longest_step, self._raises = lost, longest_step, raises
-        self._has_begun = False
+    def __init__(
+        self, lost: Callable[[str, Packet], object], *, clock: Clock, stream: VideoStream, raises: bool = False
+    ) -> None:
+        self._lost, self._longest_step, self._raises = lost, clock.longest_step, raises
+        # The decoders of these are silent about frames whose references are missing: what they refuse is damaged.
+        self._has_begun = not clock.may_be_cut and stream.codec_context.codec.canonical_name in ("h264", "hevc")
         self._last: int | None = None  # when the last packet is to be decoded
         self._since_seam = NEAR_SEAM
         self._incomplete: deque[Packet | None] = deque([None] * NEAR_SEAM)  # of the last packets, those that are

@@ -225,13 +225,14 @@ class FrameStream(Iterator[tuple[float, Frame]]):
                 )
             damage.lost(reason, None if packet is None else packet.pts, after=last)
 
-        decode = PastDamage(lose, longest_step=clock.longest_step)
+        decode = PastDamage(lose, clock=clock, stream=stream)
         for packet in packets_past_damage(lambda: container.demux(stream), lose):
             second_of.arrived()
             for frame in decode(packet):
                 second = second_of(frame.pts)
                 later = self._resumed_at(second) - second if later is None else later
                 last = frame.pts, second + later
+                damage.shown(last[1])
                 if frame.is_corrupt:
                     damage.patched(last[1])
                 self._last = last[1], time.monotonic()

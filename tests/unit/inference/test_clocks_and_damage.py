@@ -216,3 +216,25 @@ def test_a_file_without_times_says_so_and_takes_a_rate(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["assumed_fps"] is None
     assert told["windows"][-1]["end"] == pytest.approx(32, abs=1)
+
+
+@pytest.mark.parametrize("first", [0, 24])
+def test_what_a_lost_key_frame_takes_with_it_is_damage_too(classifier, first, tmp_path):
+    """Without it FFmpeg gives nothing, and says nothing, until the next; at the beginning of a file as behind it."""
+    file = damage_packets(whole(tmp_path), tmp_path / "damaged.mp4", {first})
+    for source in (file, through_pipe_of(file)):
+        got = read_timeline(classifier, source, window=1, hop=0.25)
+        (stretch,) = got.damage
+        assert stretch.start == pytest.approx(first / RATE, abs=2.5 / RATE)
+        assert got.num_frames <= 126
+        if first == 0:
+            assert stretch.end == pytest.approx(12 / RATE, abs=0.01)
+    with pytest.raises(VideoError, match="is damaged at frame"), VideoReader(file) as reader:
+        list(reader)
+
+
+def through_pipe_of(file: Path) -> Path:
+    pipe = file.with_name("pipe of it")
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()), daemon=True).start()
+    return pipe

@@ -168,7 +168,7 @@ def _decode(container: InputContainer, reader: VideoReader, facts: VideoFacts, *
         if reader.on_error == "raise" and reason != INCOMPLETE:
             raise VideoError(f"{facts.file} is damaged at frame {content.num_frames} ({reason}).")
 
-    decode = PastDamage(lose, longest_step=reader.clock.longest_step)
+    decode = PastDamage(lose, clock=reader.clock, stream=stream)
     try:
         for packet in packets_past_damage(lambda: container.demux(stream), lose):
             discarded += packet.is_discard

@@ -232,6 +232,8 @@ class PyAVDecoder:
         for before, stamp, reason in self._losses:
             after = (stamps[before - 1], float(self.times[before - 1])) if before else (self.clock.start, 0.0)
             log.lost(reason, stamp, after=after)
+            if before < len(self.times):
+                log.shown(float(self.times[before]))
         for rank in np.flatnonzero(patched):
             log.patched(float(self.times[rank]))
         return log.found
@@ -304,7 +306,7 @@ class PyAVDecoder:
         self.left_out.clear()
         self._losses = []
         raises = self._on_error != "skip"
-        decode = PastDamage(self._lose, longest_step=self.clock.longest_step, raises=raises)
+        decode = PastDamage(self._lose, clock=self.clock, stream=self._stream, raises=raises)
         for packet in self._packets_from(entry):
             if self._is_left_out(packet):
                 continue
