@@ -23,9 +23,6 @@ from videomae.training.experiment import (
     Experiment,
     Run,
     empty_clips,
-    open_start,
-    resolve_config,
-    resolve_statistics,
 )
 from videomae.training.finetuning import labelled_splits
 from videomae.training.launch import launch
@@ -60,9 +57,8 @@ class Contrastive(Experiment):
         self.train, _ = labelled_splits(settings.data)
         self.samples = self.train.samples
         self.flip, self.mirroring = resolve_mirroring(settings.augment.flip, self.train.classes)
-        self.checkpoint = open_start(settings)
-        self.config = resolve_config(settings, self.checkpoint, **settings.clips.config_fields())
-        self.statistics = resolve_statistics(settings, self.config)
+        self.config = self.resolve_config(**settings.clips.config_fields())
+        self.statistics = self.resolve_statistics(self.config)
 
     def model_class(self) -> type[VideoMAEModel]:
         return VideoMAEModel

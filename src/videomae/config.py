@@ -186,21 +186,32 @@ class VideoMAEConfig:
         for name, field in known.items():
             default = field.default_factory() if callable(field.default_factory) else field.default
             setattr(self, name, default if fields.get(name) is None else fields[name])
-        self._normalise()
         self.validate()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field; an attribute of the caller's own is kept, and saved, with the fields nobody here knows."""
+        """Set a field, brought into one form where JSON and callers have several (lists, numbers as text).
+
+        An attribute of the caller's own is kept, and saved, with the fields nobody here knows.
+        """
+        if name in _TUPLES and isinstance(value, list):
+            value = tuple(value)
+        if name == "id2label":
+            value = _numbered(value)
         if name in self.__dataclass_fields__ or name.startswith("_") or hasattr(type(self), name):
             super().__setattr__(name, value)
         else:
-            self.unknown[name] = value
+            self.unknown = self.unknown | {name: value}
 
     def __getattr__(self, name: str) -> Any:
         kept = _OF_TRANSFORMERS | self.__dict__.get("unknown", {})
         if name in kept:
             return kept[name]
         raise AttributeError(f"VideoMAEConfig has no field {name!r}{nearest(name, self.__dataclass_fields__)}.")
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """Return a configuration as it is, and one that transformers made as one of this class."""
+        return config if isinstance(config, cls) else cls.from_dict(config.to_dict())
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
@@ -266,7 +277,7 @@ class VideoMAEConfig:
 
     @label2id.setter
     def label2id(self, indices: Mapping[str, int]) -> None:
-        self.id2label = {int(index): label for label, index in sorted(indices.items(), key=lambda pair: int(pair[1]))}
+        self.id2label = _inverted(indices)
 
     @property
     def name_or_path(self) -> str:
@@ -300,7 +311,7 @@ class VideoMAEConfig:
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated anew."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if "num_labels" in changes or "label2id" in changes:
+        if changes.get("num_labels", self.num_labels) != self.num_labels or "label2id" in changes:
             del fields["id2label"]
         return type(self)(**(fields | changes))
 
@@ -333,14 +344,16 @@ class VideoMAEConfig:
         """
         check_model_type(content)
         content = _from_videomae_v2(content) if "model_config" in content else content
-        names = {field.name for field in dataclasses.fields(cls)} - {"unknown"} | {"qkv_bias", "num_labels", "label2id"}
-        fields = {name: value for name, value in content.items() if name in names}
-        unknown = {name: value for name, value in content.items() if name not in names and name != "model_type"}
+        fields = {name: value for name, value in content.items() if name in CONFIG_FIELDS}
+        others = content.keys() - CONFIG_FIELDS - {"model_type"}
+        unknown = {name: overrides.pop(name, content[name]) for name in content if name in others}
         if "qv_bias" in overrides:
             fields.pop("qkv_bias", None)
-        if overrides.keys() & {"num_labels", "label2id", "id2label"}:
-            for name in ("num_labels", "label2id", "id2label"):
-                fields.pop(name, None)
+        labels = {name: fields.pop(name) for name in list(fields) if name in ("num_labels", "label2id", "id2label")}
+        names = labels.get("id2label") or labels.get("label2id")
+        as_many = isinstance(names, Mapping) and overrides.get("num_labels") == len(names)
+        if not overrides.keys() & {"id2label", "label2id"} and (overrides.get("num_labels") is None or as_many):
+            fields |= labels
         return cls(**(fields | {"unknown": unknown} | overrides))
 
     @classmethod
@@ -365,7 +378,12 @@ class VideoMAEConfig:
         return cls.from_dict(read_json(path))
 
     def save_pretrained(self, directory: str | Path) -> Path:
-        """Write config.json into a directory, which is made if needed, and return its path."""
+        """Write config.json into a directory, which is made if needed, and return its path.
+
+        Raises:
+            ValueError: as when a configuration is made, for fields that were assigned since.
+        """
+        self.validate()
         path = Path(directory) / CONFIG_NAME
         write_json(path, self.to_dict())
         return path
@@ -392,21 +410,10 @@ class VideoMAEConfig:
         for name, value in changes.items():
             setattr(self, name, value)
 
-    def _normalise(self) -> None:
-        """Bring what JSON and callers may give (lists, string keys, label2id) into one form."""
-        for name in ("image_size", "patch_size", "position_grid", "image_mean", "image_std"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                setattr(self, name, tuple(value))
-        try:
-            self.id2label = {int(index): str(label) for index, label in sorted(self.id2label.items(), key=_index)}
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"id2label must map numbers to class names: {str(error).rstrip('.')}.") from error
-
     def validate(self) -> None:
         """Raise a ValueError for sizes that do not divide, values out of range and unknown choices.
 
-        A model calls this too: fields can be assigned one after the other, and need to fit when it is made.
+        Fields can be assigned one after the other: they need to fit when a model is made of them, or they are saved.
         """
         for name in ("image_size", "patch_size"):
             _check_size(name, getattr(self, name))
@@ -481,6 +488,9 @@ class VideoMAEConfig:
             )
 
 
+CONFIG_FIELDS = {field.name for field in dataclasses.fields(VideoMAEConfig)} - {"unknown"}
+CONFIG_FIELDS |= {"qkv_bias", "num_labels", "label2id"}  # other names
+_TUPLES = ("image_size", "patch_size", "position_grid", "image_mean", "image_std")
 _POSITIVE_FIELDS = ("num_channels", "num_frames", "tubelet_size", *_PRESET_FIELDS[:-1])
 _WIDTHS_AND_HEADS = (
     ("hidden_size", "num_attention_heads"),
@@ -502,21 +512,31 @@ def _resolve_aliases(fields: dict[str, Any]) -> dict[str, Any]:
         fields["qv_bias"] = fields.pop("qkv_bias")
     label2id = fields.pop("label2id", None)
     number = fields.pop("num_labels", None)
-    for name, labels in (("id2label", fields.get("id2label")), ("label2id", label2id)):
-        if labels is not None and not isinstance(labels, Mapping):
-            pair = "numbers to class names" if name == "id2label" else "class names to numbers"
-            raise ValueError(f"{name} must map {pair}, got {labels!r}.")
-    if not all(isinstance(index, int | str) for index in (label2id or {}).values()):
-        raise ValueError(f"label2id must map class names to numbers, got {label2id!r}.")
+    named = None if label2id is None else _inverted(label2id)
     if fields.get("id2label") is None:
-        fields["id2label"] = (
-            {index: label for label, index in label2id.items()}
-            if label2id
-            else _default_labels(2 if number is None else number)
-        )
+        fields["id2label"] = named or _default_labels(2 if number is None else number)
+    fields["id2label"] = _numbered(fields["id2label"])
     if number is not None and number != len(fields["id2label"]):
         raise ValueError(f"num_labels is {number}, but {len(fields['id2label'])} class names are given.")
     return fields
+
+
+def _numbered(id2label: Any) -> dict[int, str]:
+    """Return class names by number, in order."""
+    try:
+        return dict(sorted((int(index), str(label)) for index, label in id2label.items()))
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"id2label must map numbers to class names, got {id2label!r}.") from error
+
+
+def _inverted(label2id: Any) -> dict[int, str]:
+    """Return the class names by number that a mapping of names to numbers stands for."""
+    if not isinstance(label2id, Mapping) or not all(isinstance(index, int | str) for index in label2id.values()):
+        raise ValueError(f"label2id must map class names to numbers, got {label2id!r}.")
+    id2label = _numbered({index: label for label, index in label2id.items()})
+    if len(id2label) < len(label2id):
+        raise ValueError(f"label2id must give every class a number of its own, got {label2id!r}.")
+    return id2label
 
 
 def _default_labels(number: int) -> dict[int, str]:
@@ -540,10 +560,6 @@ def _is_grid(value: Any) -> bool:
     if not isinstance(value, tuple) or not all(isinstance(side, int) and side > 0 for side in value):
         return False
     return len(value) == 3 and math.prod(value) <= _MAX_TUBELETS
-
-
-def _index(item: tuple[Any, Any]) -> int:
-    return int(item[0])
 
 
 def _pair(size: Size) -> tuple[int, int]:

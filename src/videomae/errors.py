@@ -16,6 +16,13 @@ class CheckpointError(VideoMAEError, OSError):
     """
 
 
+class MismatchError(CheckpointError, RuntimeError):
+    """The tensors of a checkpoint do not fit the model: one is missing, left over or of another shape.
+
+    It is a RuntimeError too, which PyTorch and transformers raise here.
+    """
+
+
 class MissingPackageError(VideoMAEError, ImportError):
     """A package that this feature needs is not installed; the message says which extra brings it."""
 

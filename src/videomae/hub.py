@@ -14,6 +14,7 @@ from videomae.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
+UPLOAD_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr")
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 
 # The form of "organisation/name", which no other path has; the Hub's finer rules are checked by huggingface_hub.

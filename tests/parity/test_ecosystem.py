@@ -1,15 +1,18 @@
 """Trainer, accelerate, PEFT, pipelines, exporters and quantisers do with our models what they do with transformers'."""
 
 import copy
+import dataclasses
 import os
 import pickle
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.utils import _apply_to_tensors
 from torch.nn import functional as F
 
 import videomae
@@ -183,6 +186,57 @@ def test_what_trainer_saves_reloads_here_and_goes_on_to_transformers(base, tmp_p
     torch.testing.assert_close(theirs(**inputs("classifier")).logits.detach(), expected, atol=1e-5, rtol=1e-5)
 
 
+KEYWORDS = {
+    "removed columns": {"remove_unused_columns": True},
+    "bf16": {"bf16": True, "bf16_full_eval": True},
+    "compiled": {"torch_compile": True, "torch_compile_backend": "eager"},
+    "reentrant": {"gradient_checkpointing_kwargs": {"use_reentrant": True}},
+    "by epoch": {"eval_strategy": "epoch", "save_strategy": "epoch", "max_steps": -1, "num_train_epochs": 1},
+    "best": {"save_strategy": "best", "save_total_limit": 1},
+    "nothing saved": {"save_strategy": "no", "load_best_model_at_end": False},
+}
+
+
+@pytest.mark.parametrize("case", KEYWORDS)
+def test_trainers_settings_give_the_losses_of_transformers(case, base, tmp_path):
+    class Named(Clips):
+        def __getitem__(self, index):
+            return super().__getitem__(index) | ({"path": f"{index}.mp4"} if case == "removed columns" else {})
+
+    losses = []
+    for name, model in zip(("ours", "theirs"), load_both(base), strict=True):
+        done = trainer(model, tmp_path / name, settings=KEYWORDS[case], train_dataset=Named(), eval_dataset=Named(6))
+        done.train()
+        losses.append(logged(done) + logged(done, "eval_loss"))
+    np.testing.assert_allclose(losses[0], losses[1], atol=0.02 if case == "bf16" else 1e-5)
+
+
+def test_trainer_predicts_with_and_without_labels(base, tmp_path):
+    ours, theirs = (trainer(model, tmp_path) for model in load_both(base))
+    found, expected = ours.predict(Clips(6)), theirs.predict(Clips(6))
+    np.testing.assert_allclose(found.predictions, expected.predictions, atol=1e-5)
+    assert found.metrics["test_accuracy"] == expected.metrics["test_accuracy"]
+    assert found.metrics["test_loss"] == pytest.approx(expected.metrics["test_loss"], abs=1e-5)
+    ours.compute_metrics = None
+    unlabelled = [{"pixel_values": clip["pixel_values"]} for clip in Clips(6)]
+    np.testing.assert_allclose(ours.predict(unlabelled).predictions, expected.predictions, atol=1e-5)
+
+
+def test_trainer_uploads_its_checkpoints(base, tmp_path, monkeypatch):
+    uploaded, hub = [], MagicMock()
+    hub.create_repo.return_value.repo_id = "me/model"
+    hub.upload_folder.side_effect = lambda folder_path, **options: uploaded.append(os.listdir(folder_path)) or hub
+    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub)
+    model, _ = load_both(base)
+    done = trainer(model, tmp_path / "run", settings={"push_to_hub": True, "hub_model_id": "me/model", "max_steps": 5})
+    model.config.save_pretrained(tmp_path / "run")
+    done.train()
+    done.push_to_hub(blocking=True)
+    assert {"config.json", "model.safetensors"} <= set(uploaded[-1])
+    loaded = videomae.VideoMAEForVideoClassification.from_pretrained(tmp_path / "run")
+    torch.testing.assert_close(loaded(**inputs("")).logits, model.eval()(**inputs("")).logits)
+
+
 def test_trainer_resumes_from_its_checkpoint(base, tmp_path):
     model, _ = load_both(base)
     whole = trainer(copy.deepcopy(model), tmp_path / "run")
@@ -244,11 +298,15 @@ def test_outputs_are_what_libraries_rebuild(name):
         type(outputs)((key, outputs[key]) for key in outputs),
         copy.deepcopy(type(outputs)({key: value for key, value in outputs.items() if key == first})),
         torch.utils._pytree.tree_map(lambda tensor: tensor, outputs),
+        dataclasses.replace(outputs),
+        outputs.__class__(**outputs),
+        _apply_to_tensors(lambda tensor: tensor, outputs),  # FSDP's
     ):
         assert type(rebuilt) is type(outputs)
         assert getattr(rebuilt, first).dtype == torch.float32
         torch.testing.assert_close(rebuilt[first], outputs[first], atol=0.05, rtol=0.05)
     assert converted.hidden_states[0].dtype == torch.float32
+    assert outputs[:2] == outputs.to_tuple()[:2]
     for rebuilt in (pickle.loads(pickle.dumps(outputs)), copy.deepcopy(outputs), copy.copy(outputs)):
         assert type(rebuilt) is type(outputs)
         assert repr(rebuilt) == repr(outputs)
@@ -376,6 +434,38 @@ def test_adapters_learn_and_merge_to_the_same_outputs(name, target, dora):
 
 
 @pytest.mark.parametrize("name", CLASSES)
+def test_adapters_of_all_linear_layers_merge_to_the_same_outputs(name):
+    adapted = peft.get_peft_model(make(name), peft.LoraConfig(r=2, target_modules="all-linear"))
+    for key, parameter in adapted.named_parameters():
+        if "lora_B" in key:
+            nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        outputs = adapted(**inputs(name))
+        merged = adapted.merge_and_unload()(**inputs(name))
+    for key, value in outputs.items():
+        torch.testing.assert_close(merged[key], value, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "targets", [["query", "value"], ["key"], ["query", "value", "fc1"], r".*blocks\.\d+\.attn\.query"]
+)
+def test_adapters_of_query_and_value_are_refused_with_what_to_adapt_instead(targets):
+    """Query, key and value are one matrix here; PEFT shows the module that it cannot adapt."""
+    with pytest.raises(ValueError, match=r"it is a part of 'qkv': target that"):
+        peft.get_peft_model(make("VideoMAEForVideoClassification"), peft.LoraConfig(r=2, target_modules=targets))
+
+
+def test_adapters_of_a_sequence_classifier_train():
+    """PEFT hands its model a number of arguments of language models, each of them None."""
+    settings = peft.LoraConfig(r=2, target_modules=["qkv"], task_type="SEQ_CLS")
+    adapted = peft.get_peft_model(make("VideoMAEForVideoClassification"), settings)
+    adapted(**inputs(""), labels=torch.tensor([0, 1, 2])).loss.backward()
+    trained = [key for key, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert any("classifier" in key for key in trained)
+    assert all(adapted.get_parameter(key).grad is not None for key in trained)
+
+
+@pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("way", ["cpu", "disk", "map"])
 @torch.no_grad()
 def test_offloaded_models_give_the_same_outputs(name, way, tmp_path):
@@ -393,9 +483,49 @@ def test_offloaded_models_give_the_same_outputs(name, way, tmp_path):
             tmp_path / "model", device_map=places, offload_folder=tmp_path / "offloaded"
         )
         assert model.hf_device_map == places
-    outputs = model(**inputs(name))
-    for key, value in expected.items():
-        torch.testing.assert_close(outputs[key], value)
+    model.save_pretrained(tmp_path / "saved")
+    for offloaded in (model, type(model).from_pretrained(tmp_path / "saved")):
+        outputs = offloaded(**inputs(name))
+        for key, value in expected.items():
+            torch.testing.assert_close(outputs[key], value)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@torch.no_grad()
+def test_weights_that_accelerate_loads_into_an_empty_model_give_the_same_outputs(name, tmp_path):
+    model = make(name)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with accelerate.init_empty_weights():
+        empty = type(model)(model.config)
+    loaded = accelerate.load_checkpoint_and_dispatch(empty, str(tmp_path / "pytorch_model.bin"), device_map="auto")
+    for key, value in model(**inputs(name)).items():
+        torch.testing.assert_close(loaded.eval()(**inputs(name))[key], value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"device_map": {"": "disk"}}, {"device_map": "auto", "max_memory": {"cpu": 20_000}}]
+)
+@torch.no_grad()
+def test_all_of_a_model_may_stay_on_the_disk(options, tmp_path):
+    model = make("VideoMAEForPreTraining")
+    model.save_pretrained(tmp_path / "model")
+    options |= {"offload_folder": tmp_path / "offloaded", "offload_buffers": True}
+    loaded = type(model).from_pretrained(tmp_path / "model", **options)
+    assert all(parameter.is_meta for parameter in loaded.videomae.parameters())
+    arguments = inputs("VideoMAEForPreTraining")
+    torch.testing.assert_close(loaded(**arguments).logits, model(**arguments).logits)
+
+
+@torch.no_grad()
+def test_a_configuration_of_transformers_is_taken(tmp_path):
+    model = make("VideoMAEForVideoClassification")
+    model.save_pretrained(tmp_path)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    loaded = videomae.VideoMAEForVideoClassification.from_pretrained(tmp_path, config=config)
+    torch.testing.assert_close(loaded(**inputs("")).logits, model(**inputs("")).logits)
+    assert videomae.AutoModel.from_config(config).config.grid == model.config.grid
+    with pytest.raises(TypeError, match=r"make it one by VideoMAEConfig\.of\(\)"):
+        videomae.VideoMAEModel(config)
 
 
 @torch.no_grad()
@@ -446,13 +576,26 @@ def test_int8_of_torchao_comes_close(name):
         assert F.cosine_similarity(outputs[key].flatten(), value.flatten(), dim=0) > 0.99
 
 
+@pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.parametrize("dynamo", [True, False])
-def test_onnx_gives_the_same_logits(dynamo, tmp_path):
+@torch.no_grad()
+def test_onnx_gives_the_same_values_for_any_number_of_clips(name, dynamo, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    model, clips = make("VideoMAEForVideoClassification"), inputs("")["pixel_values"]
+    model, few, many = make(name), inputs(name), inputs(name, batch=5)
     file = str(tmp_path / "model.onnx")
-    names = {"input_names": ["pixel_values"], "output_names": ["logits"]}
-    torch.onnx.export(model, (clips,), file, dynamo=dynamo, **names)
-    (logits,) = runtime.InferenceSession(file).run(["logits"], {"pixel_values": clips.numpy()})
-    np.testing.assert_allclose(logits, model(clips).logits.detach(), atol=1e-4)
+    names = {"input_names": list(few), "output_names": list(model(**few))}
+    if dynamo:
+        fixed = {"num_masked": int(few["bool_masked_pos"][0].sum())} if len(few) == 2 else {}
+        batch = torch.export.Dim("batch", min=1, max=64)
+        shapes = {key: {0: batch} for key in few} | dict.fromkeys(fixed)
+        torch.onnx.export(model, (), file, kwargs=few | fixed, dynamic_shapes=shapes, dynamo=True, **names)
+    elif name == "VideoMAEForPreTraining":  # this exporter makes the number of clips a part of the program
+        torch.onnx.export(model, tuple(few.values()), file, dynamo=False, **names)
+        many = few
+    else:
+        axes = {key: {0: "batch"} for key in few}
+        torch.onnx.export(model, tuple(few.values()), file, dynamic_axes=axes, dynamo=False, **names)
+    found = runtime.InferenceSession(file).run(None, {key: value.numpy() for key, value in many.items()})
+    for value, expected in zip(found, model(**many).to_tuple(), strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-4)

@@ -157,3 +157,27 @@ def test_what_is_assigned_is_kept_saved_and_validated_when_a_model_is_made(tmp_p
     back.num_frames = 5
     with pytest.raises(ValueError, match="num_frames must be divisible by tubelet_size, got 5 and 2"):
         VideoMAEModel(back)
+    with pytest.raises(ValueError, match="num_frames must be divisible by tubelet_size, got 5 and 2"):
+        back.save_pretrained(tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_what_is_assigned_may_have_the_form_of_json():
+    config = VideoMAEConfig()
+    config.image_size, config.image_mean, config.id2label = [32, 48], [0.5, 0.5, 0.5], {"1": "b", "0": "a"}
+    assert (config.image_size, config.image_mean, config.id2label) == ((32, 48), (0.5,) * 3, {0: "a", 1: "b"})
+    config.validate()
+    for name, value in (("id2label", ["a", "b"]), ("label2id", ["a", "b"]), ("label2id", {"a": 0, "b": 0})):
+        with pytest.raises(ValueError, match=f"{name} must"):
+            setattr(config, name, value)
+    assert config.label2id == {"a": 0, "b": 1}
+
+
+def test_copies_have_attributes_of_their_own(tmp_path):
+    config = VideoMAEConfig()
+    config.note = "first"
+    other = copy.copy(config)
+    other.note = "second"
+    assert config.note == "first"
+    config.save_pretrained(tmp_path)
+    assert VideoMAEConfig.from_pretrained(tmp_path, note="third").note == "third"

@@ -130,21 +130,21 @@ def describe(manifest: Manifest, embedder: VideoEmbedder, kind: FeatureKind) -> 
     ]
     size = part_size(len(manifest), kind.per)
     dtype = str(embedder.engine.dtype).removeprefix("torch.")
-    return (
-        dataclasses.asdict(kind)
-        | ({} if dtype == "float32" else {"dtype": dtype})
-        | {
-            "format": FORMAT,
-            "fingerprint": embedder.fingerprint(),
-            "sampling": sampling.method,
-            "stride": sampling.stride,
-            "fps": sampling.fps,
-            "videos": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32],
-            "root": str(manifest.root.resolve()),
-            "part_videos": size,
-            "parts": -(-len(manifest) // size),
-        }
-    )
+    return {
+        "per": kind.per,
+        "layer": kind.layer,
+        **kind.step,
+        **({} if dtype == "float32" else {"dtype": dtype}),
+        "format": FORMAT,
+        "fingerprint": embedder.fingerprint(),
+        "sampling": sampling.method,
+        "stride": sampling.stride,
+        "fps": sampling.fps,
+        "videos": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:32],
+        "root": str(manifest.root.resolve()),
+        "part_videos": size,
+        "parts": -(-len(manifest) // size),
+    }
 
 
 def _reading(sample: Sample) -> Iterator[Any]:

@@ -68,11 +68,18 @@ class FeatureKind:
     stride: float | None = None
     """Frames from one of the clip to the next; by default as in the model's training."""
 
-    window: Seconds = 2.0
-    """With --per window: seconds that a window spans, such as 2s or 2."""
+    window: Seconds | None = None
+    """With --per window: seconds that a window spans, such as 2s or 2, which is the default."""
 
-    hop: Seconds = 1.0
-    """With --per window: seconds from one window to the next, such as 1s or 1."""
+    hop: Seconds | None = None
+    """With --per window: seconds from one window to the next, such as 1s or 1, which is the default."""
+
+    @property
+    def step(self) -> dict[str, float]:
+        """Seconds of "window" and "hop", for features per window; of others there are none."""
+        if self.per != "window":
+            return {}
+        return {"window": 2.0 if self.window is None else self.window, "hop": 1.0 if self.hop is None else self.hop}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,8 +153,8 @@ class VideoEmbedder:
         per: Per = "clip",
         layer: int = -1,
         stride: float | None = None,
-        window: float = 2.0,
-        hop: float = 1.0,
+        window: float | None = None,
+        hop: float | None = None,
         batch_size: int = 8,
     ) -> Features:
         """Return the features of one video.
@@ -159,8 +166,8 @@ class VideoEmbedder:
             layer: -1 is the encoder's output, 0 the input of its first block, k the output of block k.
             stride: frames from one of the middle clip to the next; by default they are chosen as in the model's
                 training.
-            window: seconds that a window spans.
-            hop: seconds from one window to the next.
+            window: with "window", seconds that a window spans; None is 2.
+            hop: with "window", seconds from one window to the next; None is 1.
             batch_size: clips that go through the model at once.
 
         Raises:
@@ -222,9 +229,9 @@ class VideoEmbedder:
         stretch = sample.some_frames_of(times)
         if kind.per == "window":
             inside = reader.frames(stretch.start, stretch.stop)
-            form: dict[str, Any] = {"window": kind.window, "hop": kind.hop, "num_frames": num_frames}
+            form: dict[str, Any] = {**kind.step, "num_frames": num_frames}
             for start, clip in slide(inside, **form, is_gap=reader.is_gap, shrink=views.shrink):
-                yield start, start + kind.window, views(clip)
+                yield start, start + kind.step["window"], views(clip)
             return
         sampling = ClipSampling.of_model(self.model.config, stride=kind.stride)
         chosen = stretch.start + sampling(len(stretch), video_fps=reader.fps, clip_frames=num_frames)[0]
@@ -247,8 +254,13 @@ class VideoEmbedder:
             raise ValueError(f"layer must be -1 (the output) or from 0 to {depth}, got {kind.layer}.")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        if not (0 < kind.window < np.inf and 0 < kind.hop < np.inf):
-            raise ValueError(f"window and hop must be above 0 and finite, got {kind.window} and {kind.hop} seconds.")
+        if kind.per != "window" and not (kind.window is None and kind.hop is None):
+            raise ValueError(
+                f"window and hop must be those of per='window', got {kind.per!r}: add --per window, or leave them out."
+            )
+        if not all(0 < seconds < np.inf for seconds in kind.step.values()):
+            window, hop = kind.step.values()
+            raise ValueError(f"window and hop must be above 0 and finite, got {window} and {hop} seconds.")
 
     def encode(self, clips: Sequence[Any], layer: int) -> NDArray[np.float32]:
         """Return the tokens, (clips, N, D), of a layer for clips as `clips` prepares them."""

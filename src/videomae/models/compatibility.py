@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videomae.config import ATTENTION_IMPLEMENTATIONS, VideoMAEConfig, nearest
+from videomae.config import ATTENTION_IMPLEMENTATIONS, CONFIG_FIELDS, VideoMAEConfig, nearest
 from videomae.hub import upload
 from videomae.models.layers import Attention, Blocks
 
@@ -28,7 +28,16 @@ DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | Non
 
 # Arguments of transformers' from_pretrained that ask for what is always so here: the weights are never loaded twice,
 # and no code of a checkpoint is ever run.
-WITHOUT_EFFECT = ("low_cpu_mem_usage", "trust_remote_code", "weights_only", "offload_state_dict")
+_WITHOUT_EFFECT = (
+    "_fast_init",
+    "_from_auto",
+    "code_revision",
+    "low_cpu_mem_usage",
+    "offload_state_dict",
+    "resume_download",
+    "trust_remote_code",
+    "weights_only",
+)
 
 
 class TransformersMethods(nn.Module):
@@ -41,6 +50,7 @@ class TransformersMethods(nn.Module):
     """
 
     config: VideoMAEConfig
+    config_class: ClassVar[type[VideoMAEConfig]] = VideoMAEConfig
     main_input_name: ClassVar[str] = "pixel_values"
     base_model_prefix: ClassVar[str] = "videomae"
     input_modalities: ClassVar[str] = "video"
@@ -60,12 +70,12 @@ class TransformersMethods(nn.Module):
         cls._arguments = tuple(inspect.signature(cls.forward).parameters)[1:]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call ``forward``; an argument that it does not know is refused with the nearest right name.
+        """Call ``forward``; an unknown argument that is not None is refused with the nearest right name.
 
         ``forward`` itself takes no ``**kwargs``: Trainer would read in its signature that it wants more of them.
         """
-        for name in kwargs:
-            if name not in self._arguments:
+        for name in kwargs.keys() - self._arguments:
+            if kwargs.pop(name) is not None:
                 raise TypeError(f"forward() has no argument {name!r}{nearest(name, self._arguments)}.")
         return super().__call__(*args, **kwargs)
 
@@ -73,12 +83,16 @@ class TransformersMethods(nn.Module):
     def _from_config(cls, config: VideoMAEConfig, **changes: Any) -> Self:
         """Make an untrained model, as ``AutoModel.from_config`` does."""
         dtype = changes.pop("torch_dtype", changes.pop("dtype", None))
-        model = cls(config.replace(**changes))
+        model = cls(VideoMAEConfig.of(config).replace(**changes))
         return model if dtype is None else model.to(dtype)
 
     def __getattr__(self, name: str) -> Any:
         """Find a module by transformers' name for it too, such as ``encoder.layer[0]`` for ``blocks[0]``."""
         return super().__getattr__(_OTHER_NAMES.get(name, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, a module by transformers' name for it too."""
+        super().__setattr__(_OTHER_NAMES.get(name, name), value)
 
     @property
     def device(self) -> torch.device:
@@ -116,6 +130,11 @@ class TransformersMethods(nn.Module):
         return sum(
             p.numel() for p in self.parameters() if id(p) not in left_out and (p.requires_grad or not only_trainable)
         )
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Count the bytes of the parameters, and of the buffers unless those are left out."""
+        tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
+        return sum(tensor.nbytes for tensor in tensors)
 
     def get_input_embeddings(self) -> "PatchEmbed":
         """Return the module that makes tokens of pixels."""
@@ -220,12 +239,18 @@ class TransformersMethods(nn.Module):
         return upload(save, repo_id, **({"commit_message": f"Upload {type(self).__name__}"} | options))
 
 
+def asks_for_nothing(name: str, value: Any) -> bool:
+    """Tell whether an option of transformers' ``from_pretrained`` changes nothing here, or anywhere with this value."""
+    return name in _WITHOUT_EFFECT or (name not in CONFIG_FIELDS and (value is None or value is False))
+
+
 def place_model(
     model: TransformersMethods,
     device_map: DeviceMap,
     *,
     max_memory: dict[int | str, int | str] | None = None,
     offload_folder: str | Path | None = None,
+    offload_buffers: bool = False,
 ) -> None:
     """Put a model on a device, or have accelerate share it out among several, the CPU and the disk."""
     shared = isinstance(device_map, dict) or device_map in ("auto", "balanced", "balanced_low_0", "sequential")
@@ -241,7 +266,23 @@ def place_model(
             low = device_map == "balanced_low_0"
             max_memory = get_balanced_memory(model, max_memory, no_split_module_classes=blocks, low_zero=low)
         device_map = infer_auto_device_map(model, max_memory, no_split_module_classes=blocks)
-    dispatch_model(model, device_map, offload_dir=offload_folder)
+    if device_map == {"": "disk"}:  # accelerate looks for parts with this name
+        parts = (*model.named_children(), *model.named_parameters(recurse=False))
+        device_map = dict.fromkeys((name for name, _ in parts), "disk")
+    dispatch_model(model, device_map, offload_dir=offload_folder, offload_buffers=offload_buffers)
+
+
+def offloaded_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a model whose modules get them from accelerate when they are run."""
+    weights: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        hook = getattr(module, "_hf_hook", None)
+        if hook is not None:
+            hook.pre_forward(module)
+        weights |= {key: parameter.detach().cpu() for key, parameter in module.named_parameters(name, recurse=False)}
+        if hook is not None:
+            hook.post_forward(module, None)
+    return weights
 
 
 def _offloaded(run: Any, *args: Any) -> Any:

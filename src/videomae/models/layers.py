@@ -6,6 +6,7 @@ Shapes: B clips, N tokens, K tokens that are kept, H heads, D width, d = D / H.
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,25 +51,41 @@ NO_TRACE = Trace()
 
 
 class Blocks(nn.ModuleList):
-    """A stack of blocks, run in order; the encoder and the decoder are one each.
+    """A stack of blocks, run in order; the encoder and the decoder are one each, and so is a slice of one.
 
     Args:
-        depth: number of blocks.
-        drop_path: rate of stochastic depth at the last block, rising linearly from 0 at the first.
-        block: what every ``Block`` is made with.
+        blocks: each a ``Block``.
     """
 
-    def __init__(self, depth: int, *, drop_path: float = 0.0, **block: object) -> None:
-        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-        super().__init__(Block(drop_path=rate, **block) for rate in rates)  # type: ignore[arg-type]
+    def __init__(self, blocks: Iterable[nn.Module] = ()) -> None:
+        super().__init__(blocks)
         self.gradient_checkpointing = False
         self.checkpoint_every = 1
         self.run_checkpointed: Callable[..., Tensor] = partial(checkpoint, use_reentrant=False)
+
+    @classmethod
+    def make(cls, depth: int, *, drop_path: float = 0.0, **block: Any) -> Self:
+        """Make new blocks.
+
+        Args:
+            depth: number of blocks.
+            drop_path: rate of stochastic depth at the last block, rising linearly from 0 at the first.
+            block: what every ``Block`` is made with.
+        """
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+        return cls(Block(drop_path=rate, **block) for rate in rates)
 
     @property
     def layer(self) -> "Blocks":
         """The blocks, as ``encoder.layer[i]`` of transformers."""
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; ``encoder.layer = encoder.layer[:6]`` leaves out the other blocks, as in transformers."""
+        if name == "layer":
+            self._modules = nn.ModuleList(value)._modules
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, x: Tensor, *, keep_last: int | None = None, trace: Trace = NO_TRACE) -> Tensor:
         """Run all blocks.
@@ -132,6 +149,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.dropout = dropout
         self.implementation = implementation
+        self.query, self.key, self.value = (PartOf("qkv") for _ in range(3))
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width)) if qv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(width)) if qv_bias else None
@@ -165,6 +183,18 @@ class Attention(nn.Module):
         if self.q_bias is not None and self.v_bias is not None:
             query, value = query + self.q_bias, value + self.v_bias
         return (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in (query, key, value))
+
+
+class PartOf(nn.Module):
+    """Stands where transformers has a layer that is a part of another one here, and tells those who would adapt it."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def extra_repr(self) -> str:
+        """Show what to adapt instead."""
+        return f"it is a part of {self.layer!r}: target that"
 
 
 class AttentivePooler(nn.Module):

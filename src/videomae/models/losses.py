@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videomae.config import VideoMAEConfig
+from videomae.config import PROBLEM_TYPES, VideoMAEConfig
 from videomae.models.patches import cut_tubelets
 
 
@@ -101,8 +101,8 @@ def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) 
 
     Args:
         logits: (B, L).
-        labels: what the configuration's ``problem_type`` takes. "single_label_classification": (B,) integer classes,
-            or (B, L) float soft targets (mixup, cutmix). "multi_label_classification": (B, L) of 0 and 1.
+        labels: what the configuration's ``problem_type`` takes. "single_label_classification": (B,) or (B, 1) integer
+            classes, or (B, L) float soft targets (mixup, cutmix). "multi_label_classification": (B, L) of 0 and 1.
             "regression": (B, L) float values. None: the first for integers, the second for floats, and the third
             where L is 1.
         config: ``problem_type`` and ``label_smoothing``.
@@ -116,6 +116,8 @@ def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) 
     logits = logits.float()
     soft, single = labels.is_floating_point(), logits.shape[-1] == 1
     problem = config.problem_type
+    if problem not in (None, *PROBLEM_TYPES):  # as a model's configuration may be assigned to
+        raise ValueError(f"problem_type must be None or one of {', '.join(PROBLEM_TYPES)}, got {problem!r}.")
     if problem is None and soft:
         problem = "regression" if single else "multi_label_classification"
     if problem == "regression":
@@ -129,7 +131,9 @@ def classification_loss(logits: Tensor, labels: Tensor, config: VideoMAEConfig) 
         )
     if soft:
         labels = _same_shape(labels.float(), logits)
-    elif labels.shape != logits.shape[:1]:
+    elif labels.shape in (logits.shape[:1], (len(logits), 1)):
+        labels = labels.view(-1).long()
+    else:
         raise ValueError(
             f"integer labels must be one class per clip, {tuple(logits.shape[:1])}, got {tuple(labels.shape)}. For "
             "several classes per clip give floats, or problem_type='multi_label_classification'."

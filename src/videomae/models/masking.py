@@ -159,8 +159,9 @@ def split_indices(mask: Tensor, num_masked: int) -> tuple[Tensor, Tensor]:
     Returns:
         (B, N - M) and (B, M) int64 positions.
     """
-    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
-    return order.tensor_split([order.shape[1] - num_masked], dim=1)  # type: ignore[return-value]
+    length = mask.shape[1]
+    order = (mask * length + torch.arange(length, device=mask.device)).argsort(dim=1)  # distinct: ONNX sorts unstably
+    return order[:, : length - num_masked], order[:, length - num_masked :]
 
 
 def moving_tubelets(

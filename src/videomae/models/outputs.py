@@ -1,7 +1,9 @@
 """What the models return: fields by attribute, by key and by position."""
 
 import dataclasses
+import functools
 import sys
+import types
 from collections import OrderedDict
 from typing import Any
 
@@ -23,12 +25,14 @@ class ModelOutput(OrderedDict[str, Any]):
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """What ``isinstance`` asks beside the type: the class of this name of transformers, where that is loaded.
+        """What ``isinstance`` asks beside the type: a class of transformers' kind as well, where that is loaded.
 
         Its pipelines keep the attributes of nothing else when they move an output to another device.
         """
         theirs = sys.modules.get("transformers.modeling_outputs") or sys.modules.get("transformers.utils.generic")
-        return type(self) if theirs is None else getattr(theirs, type(self).__name__, theirs.ModelOutput)
+        if theirs is None or not hasattr(theirs, "ModelOutput"):  # as while it is being imported
+            return type(self)
+        return _of_both(type(self), getattr(theirs, type(self).__name__, theirs.ModelOutput))
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are set, as with ``return_dict=False``."""
@@ -50,6 +54,16 @@ class ModelOutput(OrderedDict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
+
+
+@functools.cache
+def _of_both(ours: type[ModelOutput], theirs: type) -> type:
+    """Make a class that is below both, and makes instances of ``ours``: FSDP makes them by ``outputs.__class__``."""
+
+    def make(cls: type, *content: Any, **fields: Any) -> ModelOutput:
+        return ours(*content, **fields)
+
+    return types.new_class(ours.__name__, (ours, theirs), exec_body=lambda body: body.update(__new__=make))
 
 
 # Dataclasses of annotations alone: a default would stand in the class, before what the dict holds.

@@ -77,7 +77,7 @@ class PatchEmbed(nn.Module):
                 "size load the model with num_frames=, image_size= or num_channels=."
             )
         tubelets = cut_tubelets(pixel_values, self.tubelet_shape, indices).to(self.proj.weight.dtype)
-        return self.proj(tubelets.flatten(0, 1)).view(*tubelets.shape[:2], -1)  # (B, K, D)
+        return self.proj(tubelets.flatten(0, 1)).flatten(1).unflatten(0, (-1, tubelets.shape[1]))  # (B, K, D)
 
 
 class TubeletConv(nn.Conv3d):
@@ -104,6 +104,8 @@ class PositionTable(nn.Module):
         self.trained_grid = config.position_grid if config.position_embedding == "interpolate" else None
         self.table: Tensor
         self.register_buffer("table", torch.empty(config.num_tubelets, width), persistent=False)
+        if not self.table.is_meta:  # accelerate may put the parameters of a model there, and nothing else
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Compute the table; on the meta device there is none until a model is filled, and then it is on the CPU."""

@@ -8,10 +8,16 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from videomae.config import VideoMAEConfig
-from videomae.errors import CheckpointError
-from videomae.hub import split_hub_options
-from videomae.models.compatibility import WITHOUT_EFFECT, DeviceMap, TransformersMethods, place_model
+from videomae.config import VideoMAEConfig, nearest
+from videomae.errors import CheckpointError, MismatchError
+from videomae.hub import UPLOAD_OPTIONS, split_hub_options
+from videomae.models.compatibility import (
+    DeviceMap,
+    TransformersMethods,
+    asks_for_nothing,
+    offloaded_weights,
+    place_model,
+)
 from videomae.models.layers import Attention, AttentivePooler, Trace
 from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
@@ -56,6 +62,10 @@ class PretrainedModel(TransformersMethods):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
+        if not isinstance(config, VideoMAEConfig):
+            raise TypeError(
+                f"config must be a VideoMAEConfig of videomae, got {type(config)}: make it one by VideoMAEConfig.of()."
+            )
         config.validate()
         self.config = config
 
@@ -71,6 +81,7 @@ class PretrainedModel(TransformersMethods):
         device_map: DeviceMap = None,
         max_memory: dict[int | str, int | str] | None = None,
         offload_folder: str | Path | None = None,
+        offload_buffers: bool = False,
         use_safetensors: bool | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
@@ -95,30 +106,32 @@ class PretrainedModel(TransformersMethods):
                 carries out ("disk" needs ``offload_folder``).
             max_memory: what accelerate may use of each device.
             offload_folder: for weights that stay on the disk.
+            offload_buffers: whether buffers stay there too.
             use_safetensors: True loads safetensors only, False pickles only, None safetensors where there are any.
             ignore_mismatched_sizes: start the classifier untrained where its size differs from the stored one.
             output_loading_info: whether to return, beside the model, which names were missing and left over.
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
-                ``subfolder`` choose what is fetched; ``low_cpu_mem_usage``, ``trust_remote_code`` and
-                ``weights_only`` change nothing here; everything else overrides a field of the configuration, for
-                example ``num_frames=32``, ``image_size=(256, 320)``, ``num_labels=10`` or
-                ``attn_implementation="eager"``. Another ``num_channels`` starts every channel from the mean of the
-                trained ones.
+                ``subfolder`` choose what is fetched; ``low_cpu_mem_usage``, ``trust_remote_code``, ``weights_only``
+                and options of transformers that are None or False change nothing here; everything else overrides a
+                field of the configuration, for example ``num_frames=32``, ``image_size=(256, 320)``,
+                ``num_labels=10`` or ``attn_implementation="eager"``. Another ``num_channels`` starts every channel from
+                the mean of the trained ones.
 
         Returns:
             The model, in evaluation mode; with ``output_loading_info`` a pair of it and a dict.
 
         Raises:
-            CheckpointError: if the checkpoint cannot be read or does not fit.
+            CheckpointError: if the checkpoint cannot be read.
+            MismatchError: if it does not fit; a CheckpointError and a RuntimeError.
             TypeError: for an option that is neither.
         """
         hub_options, overrides = split_hub_options(options)
-        for name in WITHOUT_EFFECT:
-            overrides.pop(name, None)
+        overrides = {name: value for name, value in overrides.items() if not asks_for_nothing(name, value)}
         if (older := overrides.pop("torch_dtype", None)) is not None:
             dtype = older
         if isinstance(config, str | Path):
             config = VideoMAEConfig.from_pretrained(config, **hub_options)
+        config = None if config is None else VideoMAEConfig.of(config)
         if state_dict is not None:
             if config is None and pretrained_model_name_or_path is not None:
                 config = VideoMAEConfig.from_pretrained(pretrained_model_name_or_path, **hub_options)
@@ -137,7 +150,8 @@ class PretrainedModel(TransformersMethods):
         model.config._name_or_path = str(pretrained_model_name_or_path or "")
         place = device if device_map is None else device_map
         if place is not None:
-            place_model(model, place, max_memory=max_memory, offload_folder=offload_folder)
+            offload: Any = {"offload_folder": offload_folder, "offload_buffers": offload_buffers}
+            place_model(model, place, max_memory=max_memory, **offload)
         return cast(Any, (model, model.loading_info)) if output_loading_info else model
 
     @classmethod
@@ -153,7 +167,10 @@ class PretrainedModel(TransformersMethods):
         """Make a model of a checkpoint that is open already; arguments and errors as for ``from_pretrained``."""
         if cls.task == "classification" and checkpoint.task != "classification":
             overrides = {"use_mean_pooling": True} | overrides
-        config = checkpoint.resolve_config(**overrides) if config is None else config.replace(**overrides)
+        if config is None:
+            config = checkpoint.resolve_config(task=cls.task, **overrides)
+        else:
+            config = config.replace(**overrides)
         checkpoint = checkpoint.with_channels(config.num_channels)
         _check_depth(checkpoint, config, cls.task)
         with torch.device("meta"):
@@ -170,7 +187,7 @@ class PretrainedModel(TransformersMethods):
             ignore_mismatched_sizes: as in ``from_pretrained``.
 
         Raises:
-            CheckpointError: if a tensor is missing, left over or of another shape.
+            MismatchError: if a tensor is missing, left over or of another shape.
         """
         expected = self.named_weights()
         found, untrained = match_tensors(checkpoint, expected, self.task, ignore_mismatched_sizes)
@@ -225,15 +242,18 @@ class PretrainedModel(TransformersMethods):
             hub_options: ``repo_id`` and the options of ``push_to_hub``.
 
         Raises:
+            TypeError: for an option that is neither.
             ValueError: for another family, or "v1" of a bare encoder, which v1 has no file for.
         """
+        for name, value in hub_options.items():
+            if name not in UPLOAD_OPTIONS and not asks_for_nothing(name, value):
+                raise TypeError(f"save_pretrained() has no argument {name!r}{nearest(name, UPLOAD_OPTIONS)}.")
         if not is_main_process:
             return
+        self.config.validate()
         weights = self.named_weights() if state_dict is None else to_our_names(state_dict, source="the state dict")[1]
-        if any(tensor.is_meta for tensor in weights.values()):  # offloaded by accelerate
-            from accelerate.utils import get_state_dict_offloaded_model
-
-            weights = to_our_names(get_state_dict_offloaded_model(self), source="the offloaded model")[1]
+        if any(tensor.is_meta for tensor in weights.values()):
+            weights = to_our_names(offloaded_weights(self), source="the offloaded model")[1]
         if family == "hf":
             content = self.config.to_dict()
             content.pop("torch_dtype", None)  # the older name of dtype
@@ -336,7 +356,7 @@ def match_tensors(
         The tensors to load, and the names of those that start untrained.
 
     Raises:
-        CheckpointError: if a tensor is missing, left over or of another shape.
+        MismatchError: if a tensor is missing, left over or of another shape.
     """
     if task == "pretraining" and checkpoint.task != "pretraining":
         raise CheckpointError(
@@ -370,7 +390,7 @@ def match_tensors(
         sizes_only = all(line.startswith(("classifier.weight is", "classifier.bias is")) for line in wrong)
         if sizes_only and not ignore_mismatched_sizes:
             advice = ". For other classes pass ignore_mismatched_sizes=True: the classifier then starts untrained"
-        raise CheckpointError(
+        raise MismatchError(
             f"{checkpoint.source} does not fit the model: {'; '.join(wrong[:8])}"
             + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
             + advice
@@ -380,14 +400,14 @@ def match_tensors(
 
 
 def _check_depth(checkpoint: Checkpoint, config: VideoMAEConfig, task: str) -> None:
-    """Raise a CheckpointError, before any is made, if there are other blocks than the configuration says."""
+    """Raise a MismatchError, before any is made, if there are other blocks than the configuration says."""
     depths = {"videomae.blocks.": config.num_hidden_layers}
     if task == "pretraining":
         depths["decoder.blocks."] = config.decoder_num_hidden_layers
     for beginning, number in depths.items():
         found = count_blocks(checkpoint.tensors, beginning)
         if found and found != number:
-            raise CheckpointError(
+            raise MismatchError(
                 f"{checkpoint.source} does not fit the model: it has {found} blocks {beginning}*, and the "
                 f"configuration {number}. Correct config.json, or fetch both again."
             )

@@ -239,7 +239,7 @@ class VideoMAEForVideoClassification(PretrainedModel):
 
 def encoder_blocks(config: VideoMAEConfig) -> Blocks:
     """Make the encoder's stack of blocks."""
-    return Blocks(
+    return Blocks.make(
         config.num_hidden_layers,
         drop_path=config.drop_path,
         width=config.hidden_size,
@@ -262,7 +262,7 @@ def attentive_pooler(config: VideoMAEConfig) -> AttentivePooler:
 
 def decoder_blocks(config: VideoMAEConfig) -> Blocks:
     """Make the decoder's stack of blocks."""
-    return Blocks(
+    return Blocks.make(
         config.decoder_num_hidden_layers,
         width=config.decoder_hidden_size,
         num_heads=config.decoder_num_attention_heads,

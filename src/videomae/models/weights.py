@@ -6,10 +6,12 @@ the encoder's under "videomae.", whatever family it came from.
 
 import argparse
 import dataclasses
+import datetime
 import logging
 import pathlib
 import pickle
 import re
+import types
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,12 +100,13 @@ _PATCH_EMBEDDINGS = (
     ("v1-pretraining", "encoder.patch_embed.proj.weight"),
     ("v1-classification", "patch_embed.proj.weight"),
 )
+_V1_HEADS = ("fc_norm.weight", "head.weight")
 # Wrappers that may stand anywhere in a name: of torch.compile, FSDP and activation checkpointing.
 _INNER_WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_AVERAGED = re.compile(r"ema|teacher|averag|swa|momentum")
-# Where training scripts keep the weights; an average of them counts where there is nothing else.
-_STATE_DICT_KEYS = ("model", "module", "state_dict", "model_state_dict", "net", "weights")
-_AVERAGE_KEYS = ("model_ema", "ema", "state_dict_ema", "ema_state_dict", "ema_model")
+# An average of the weights, beside them or around them, counts where there is nothing else.
+_AVERAGED = re.compile(r"ema|teacher|averag|swa|momentum", re.IGNORECASE)
+# What training adds to a model, and merges into it or drops at the end: low-rank additions, parts of a student.
+_OF_TRAINING = re.compile(r"(^|\.)(lora_\w+|base_layer|modules_to_save)\.|^(batch_norm|hints)\.")
 
 # Newer transformers shows these names in memory; some files on the Hub were written with them.
 _HF_SPELLINGS = (("attention.query.bias", "attention.q_bias"), ("attention.value.bias", "attention.v_bias"))
@@ -117,8 +120,9 @@ _NAMES_OF_A_WEIGHT = 8  # at most: a file may store one under several names
 _SHARD = re.compile(r"\w[\w.-]*")
 _WEIGHT_FILE = re.compile(r"(model|pytorch_model)(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
 
-# What shapes do not tell.
+# What shapes do not tell. Heads of a decoder are known where it is as wide as a published one.
 _NOT_IN_SHAPES = ("num_frames", "image_size", "num_attention_heads")
+_KNOWN_DECODERS = (192, 384, 512, 640)
 
 # Heads by width where the published sizes are not width / 64.
 _HEADS = {1280: 16, 1408: 16}
@@ -143,10 +147,11 @@ class Checkpoint:
     tensors: Tensors
     config: dict[str, Any]
 
-    def resolve_config(self, **overrides: Any) -> VideoMAEConfig:
+    def resolve_config(self, *, task: str | None = None, **overrides: Any) -> VideoMAEConfig:
         """Return the configuration that is stored, or else inferred from the tensors' shapes.
 
         Args:
+            task: of the model, by default the checkpoint's own: only one for pre-training asks for a decoder's heads.
             overrides: fields to set differently. With ``position_embedding="interpolate"`` the trained grid is the
                 one of the configuration without the overrides, unless ``position_grid`` is given.
 
@@ -156,8 +161,10 @@ class Checkpoint:
         stored = dict(self.config)
         inferred = inferred_config(self.tensors, self.family)
         if not stored:
-            stored = inferred
-            if guessed := [name for name in _NOT_IN_SHAPES if name not in overrides]:
+            stored, missing = inferred, [*_NOT_IN_SHAPES]
+            if (task or self.task) == "pretraining" and inferred.get("decoder_hidden_size") not in _KNOWN_DECODERS:
+                missing.append("decoder_num_attention_heads")
+            if guessed := [name for name in missing if name in inferred and name not in overrides]:
                 taken = ", ".join(f"{name}={stored[name]}" for name in guessed)
                 log.warning("%s does not tell the clip size and the heads: taking %s", self.source, taken)
         elif "num_labels" in inferred and not stored.keys() & {"num_labels", "id2label", "label2id", "model_config"}:
@@ -264,8 +271,15 @@ def to_our_names(raw: Tensors, *, source: str) -> tuple[str, Tensors]:
         Key of ``FAMILIES``, and the tensors by our names with query, key and value joined.
 
     Raises:
-        CheckpointError: if the names are of no family, or a matrix of query, key and value is missing.
+        CheckpointError: if the names are of no family, if a matrix of query, key and value is missing, or if they are
+            those of a model in training, with parts that the trained one has not.
     """
+    if added := [name for name in raw if _OF_TRAINING.search(name)]:
+        raise CheckpointError(
+            f"{source} is no model yet: it holds {added[0]} and others that training adds ({len(added)} tensors). They "
+            "are merged or dropped when a run ends: load its folder model/, or run the same command again to end it. "
+            "Of a model of peft, save what merge_and_unload() returns."
+        )
     family, raw = _unwrap(raw, source)
     if family == "hf":
         return family, _from_hf(raw, source)
@@ -408,9 +422,12 @@ def save_v1(file: Path, tensors: Tensors, *, task: str) -> None:
 
 def _unwrap(raw: Tensors, source: str) -> tuple[str, Tensors]:
     """Return a family and the tensors by its names, without what wrappers have put in front of them."""
-    raw = _without_doubles(((_INNER_WRAPPERS.sub("", name), tensor) for name, tensor in raw.items()), source)
+    weights = ((name, tensor) for name, tensor in raw.items() if tensor.ndim)  # wrappers count in tensors of no shape
+    raw = _without_doubles(((_INNER_WRAPPERS.sub("", name), tensor) for name, tensor in weights), source)
     for family, ending in _PATCH_EMBEDDINGS:
         found = [n.removesuffix(ending) for n in raw if f".{n}".endswith(f".{ending}")]
+        encoder = ending.removesuffix("patch_embed.proj.weight")  # "encoder.": with a head in it, the name of a wrapper
+        found = [p for p in found if not (encoder and any(f"{p}{encoder}{head}" in raw for head in _V1_HEADS))]
         chosen = [prefix for prefix in found if not _AVERAGED.search(prefix)] or found
         if len(chosen) > 1:
             raise CheckpointError(
@@ -578,28 +595,54 @@ def _refuse_growth(size: int, file: Path) -> None:
 
 
 def _harmless() -> list[Any]:
-    """List what may lie beside weights and is plain data: arguments, paths, and numbers and arrays of NumPy."""
+    """List what may lie beside weights and is plain data: arguments, paths, times, and numbers and arrays of NumPy.
+
+    Nothing of it grows: a range is not here, of which a file of 100 bytes could have a list made.
+    """
     paths = [pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
     numbers = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDSUM"]
     made_by = [np._core.multiarray.scalar, np._core.multiarray._reconstruct]  # type: ignore[attr-defined]
     old_names = [(function, f"numpy.core.multiarray.{function.__name__}") for function in made_by]  # of NumPy 1
-    return [argparse.Namespace, defaultdict, *paths, np.ndarray, np.dtype, *numbers, *made_by, *old_names]
+    containers = [argparse.Namespace, types.SimpleNamespace, defaultdict, frozenset, dict, list, set]
+    times = [datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone]
+    return [*containers, *times, *paths, int, float, str, np.ndarray, np.dtype, *numbers, *made_by, *old_names]
 
 
 def _state_dict(content: Any, file: Path) -> Tensors:
-    known = (*_STATE_DICT_KEYS, *_AVERAGE_KEYS)
-    while isinstance(content, Mapping):
-        key = next((key for key in known if isinstance(content.get(key), Mapping)), None)
-        if key is None:
-            break
-        content = content[key]
+    """Return the weights in what a training script has saved, under whatever names it keeps them."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a mapping of names to tensors.")
-    tensors = {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
+    held = _mappings_of_tensors(content)
+    models = {where: t for where, t in held.items() if any(map(_is_patch_embedding, t))} or held
+    chosen = [where for where in models if not _AVERAGED.search(where)] or list(models)
+    if not chosen:
+        raise CheckpointError(f"{file} holds no tensors.")
+    if len(chosen) > 1 and models is not held:
+        raise CheckpointError(
+            f"{file} holds {len(chosen)} models, under {', '.join(map(repr, chosen))}. Save one of them alone."
+        )
+    tensors = models[chosen[0]]
     for name, tensor in tensors.items():
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise CheckpointError(f"{file}: {name} is not a dense tensor of numbers. Save it as one.")
     _refuse_growth(sum(t.numel() * t.element_size() for t in tensors.values()) // _NAMES_OF_A_WEIGHT, file)
-    if not tensors:
-        raise CheckpointError(f"{file} holds no tensors under {', '.join(map(repr, known))} or at its top.")
     return tensors
+
+
+def _mappings_of_tensors(content: Mapping[Any, Any]) -> dict[str, Tensors]:
+    """Find the mappings of names to tensors in nested ones, by the keys that lead there: {"ema.module": {...}}."""
+    found, waiting, seen = {}, [("", content)], set()
+    for where, mapping in waiting:  # which grows on the way; a mapping may hold itself
+        if id(mapping) in seen:
+            continue
+        seen.add(id(mapping))
+        named = [(key, value) for key, value in mapping.items() if isinstance(key, str)]
+        if tensors := {key: value for key, value in named if isinstance(value, Tensor)}:
+            found[where] = tensors
+        beginning = f"{where}." if where else ""
+        waiting += [(beginning + key, value) for key, value in named if isinstance(value, Mapping)]
+    return found
+
+
+def _is_patch_embedding(name: str) -> bool:
+    return any(f".{_INNER_WRAPPERS.sub('', name)}".endswith(f".{ending}") for _, ending in _PATCH_EMBEDDINGS)

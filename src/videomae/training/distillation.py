@@ -28,8 +28,6 @@ from videomae.training.experiment import (
     Preempted,
     Run,
     build_training_loader,
-    resolve_config,
-    resolve_statistics,
     run_experiment,
 )
 from videomae.training.finetuning import classification_example, labelled_splits
@@ -144,18 +142,17 @@ class Distillation(Experiment):
     settings: DistillSettings
 
     def __init__(self, settings: DistillSettings) -> None:
-        super().__init__(settings)
         s = settings
         _check(s)
+        super().__init__(s)
         self.train, self.val = labelled_splits(s.data)
         self.flip, self.mirroring = resolve_mirroring(s.augment.flip, self.train.classes)
         taught, self.teacher_val = self._hold_out()
         self.taught = len(taught)
         self.samples = (*taught, *(self.teacher_val or ()))
-        self.checkpoint = None
         fields = {"id2label": dict(enumerate(self.train.classes)), "use_mean_pooling": True, **s.clips.config_fields()}
-        self.config = resolve_config(s, None, **fields)
-        self.statistics = resolve_statistics(s, self.config)
+        self.config = self.resolve_config(**fields)
+        self.statistics = self.resolve_statistics(self.config)
         self.side = round(self.config.frame_size[0] * 9 / 8)  # whole frames; the model sees their middle
         self.visible = max(round(s.motion.keep * self.config.num_tubelets), 1)
         self._cache: FrameCache | None = None

@@ -94,6 +94,34 @@ class Experiment(ABC):
         settings.optim.check()
         settings.run.check()
         self.settings = settings
+        self.checkpoint = open_start(settings)
+
+    def resolve_config(self, **fields: Any) -> VideoMAEConfig:
+        """Return the model's configuration: the preset's or the checkpoint's, with ``fields`` and what is asked for."""
+        fields |= self.settings.model.overrides()
+        if self.checkpoint is None:
+            return VideoMAEConfig.preset(self.settings.model.preset or "base", **fields)
+        return self.checkpoint.resolve_config(task=self.model_class().task, **fields)
+
+    def resolve_statistics(self, config: VideoMAEConfig) -> Statistics:
+        """Return the mean and deviation to normalise pixels with: those given, the checkpoint's, or ImageNet's.
+
+        Raises:
+            ValueError: if only one of them is given.
+        """
+        augment: Any = self.settings.augment  # type: ignore[attr-defined]  # every method has one of its own
+        if (augment.mean is None) != (augment.std is None):
+            raise ValueError(f"augment.mean and augment.std go together, got {augment.mean} and {augment.std}.")
+        if augment.mean is not None:
+            return augment.mean, augment.std
+        if self.settings.init is None:
+            return IMAGENET_MEAN, IMAGENET_STD
+        processor = load_processor(self.settings.init, config)
+        means, stds = (
+            value if isinstance(value, tuple) else (value,) * config.num_channels
+            for value in (processor.image_mean, processor.image_std)
+        )
+        return means, stds  # type: ignore[return-value]
 
     @abstractmethod
     def model_class(self) -> "type[PretrainedModel]":
@@ -316,36 +344,3 @@ def open_start(settings: TrainingSettings) -> "Checkpoint | None":
     from videomae.models.weights import open_checkpoint
 
     return open_checkpoint(settings.init)
-
-
-def resolve_config(settings: TrainingSettings, checkpoint: "Checkpoint | None", **fields: Any) -> VideoMAEConfig:
-    """Return the configuration of a model: of the preset or the checkpoint, with ``fields``, with what is asked for."""
-    fields |= settings.model.overrides()
-    if checkpoint is None:
-        return VideoMAEConfig.preset(settings.model.preset or "base", **fields)
-    return checkpoint.resolve_config(**fields)
-
-
-def resolve_statistics(settings: Any, config: VideoMAEConfig) -> Statistics:
-    """Return the mean and standard deviation to normalise pixels with: those given, the checkpoint's, or ImageNet's.
-
-    Args:
-        settings: with ``init``, and ``augment.mean`` and ``augment.std``.
-        config: of the model.
-
-    Raises:
-        ValueError: if only one of them is given.
-    """
-    mean, std = settings.augment.mean, settings.augment.std
-    if (mean is None) != (std is None):
-        raise ValueError(f"augment.mean and augment.std go together, got {mean} and {std}.")
-    if mean is not None and std is not None:
-        return mean, std
-    if settings.init is None:
-        return IMAGENET_MEAN, IMAGENET_STD
-    processor = load_processor(settings.init, config)
-    means, stds = (
-        value if isinstance(value, tuple) else (value,) * config.num_channels
-        for value in (processor.image_mean, processor.image_std)
-    )
-    return means, stds  # type: ignore[return-value]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest, Sample
 from videomae.data.mirroring import resolve_mirroring
 from videomae.training.experiment import (
@@ -12,10 +13,7 @@ from videomae.training.experiment import (
     Experiment,
     Run,
     empty_clips,
-    open_start,
     read_splits,
-    resolve_config,
-    resolve_statistics,
     run_experiment,
 )
 from videomae.training.heads import (
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from videomae.models.pretrained import PretrainedModel
-    from videomae.models.weights import Checkpoint
 
 
 @dataclasses.dataclass
@@ -87,10 +84,12 @@ class Finetuning(Experiment):
         s = settings
         if s.head.train == "lora":
             require_peft()
-        train, val = labelled_splits(s.data)
-        self.checkpoint = open_start(s)
+        self.train, self.val = labelled_splits(s.data)
+        stored = self.resolve_config()
+        self.statistics = self.resolve_statistics(stored)
+        self.known = self._adopt_classes(stored)
         fields: dict[str, Any] = {
-            "id2label": dict(enumerate(train.classes)),
+            "id2label": dict(enumerate(self.train.classes)),
             "drop_path": s.head.drop_path if s.head.train in ("all", "lora") else 0.0,
             "head_dropout": s.head.dropout,
             "label_smoothing": 0.0,  # it is the loss of this run that smooths, not the model
@@ -101,13 +100,21 @@ class Finetuning(Experiment):
             fields["attentive_pooling"] = True
         if self.checkpoint is not None and self.checkpoint.task != "classification":
             fields["use_mean_pooling"] = True
-        config = resolve_config(s, self.checkpoint, **fields)
-        self.statistics = resolve_statistics(s, config)
-        self.train, self.val, self.known = _in_order_of(self.checkpoint, train, val)
-        self.config = config.replace(id2label=dict(enumerate(self.train.classes)))
+        self.config = stored.replace(**fields)
         self.flip, self.mirroring = resolve_mirroring(s.augment.flip, self.train.classes)
         self.samples = balanced(self.train) if s.head.balance == "sampling" else self.train.samples
         self.frozen = ENCODER if s.head.train in ("linear", "attentive") else None  # with LoRA less is trained
+
+    def _adopt_classes(self, stored: VideoMAEConfig) -> list[int] | None:
+        """Order the classes as a checkpoint that can tell them does; return which of its own they are, None without."""
+        names = list(stored.id2label.values())
+        can_tell = self.checkpoint is not None and "classifier.weight" in self.checkpoint.tensors
+        if not can_tell or not set(self.train.classes) <= set(names):
+            return None
+        known = [i for i, name in enumerate(names) if name in self.train.classes]
+        ordered = [names[i] for i in known]
+        self.train, self.val = self.train.with_classes(ordered), self.val and self.val.with_classes(ordered)
+        return known
 
     def model_class(self) -> "type[PretrainedModel]":
         """Return the model with its classifier."""
@@ -226,17 +233,3 @@ def balanced(manifest: Manifest) -> list[Sample]:
         by_class.setdefault(sample.label, []).append(sample)
     largest = max(map(len, by_class.values()))
     return [samples[i % len(samples)] for samples in by_class.values() for i in range(largest)]
-
-
-def _in_order_of(
-    checkpoint: "Checkpoint | None", train: Manifest, val: Manifest | None
-) -> tuple[Manifest, Manifest | None, list[int] | None]:
-    """Order the classes as a checkpoint that knows them all does, and say which of its own they are; else None."""
-    if checkpoint is None or checkpoint.task != "classification":
-        return train, val, None
-    names = list(checkpoint.resolve_config().id2label.values())
-    if not set(train.classes) <= set(names):
-        return train, val, None
-    known = [i for i, name in enumerate(names) if name in train.classes]
-    ordered = [names[i] for i in known]
-    return train.with_classes(ordered), val.with_classes(ordered) if val else None, known

@@ -72,8 +72,8 @@ def build_classifier(
     if checkpoint is None:
         model = VideoMAEForVideoClassification(config)
     elif known is not None:
-        before = config.replace(id2label=checkpoint.resolve_config().id2label)
-        model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, config=before, ignore_mismatched_sizes=True)
+        before = config.replace(num_labels=len(checkpoint.tensors["classifier.weight"]))
+        model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, config=before)
         keep_classes(model, config, known)
     else:
         model = VideoMAEForVideoClassification.from_checkpoint(checkpoint, config=config, ignore_mismatched_sizes=True)

@@ -11,10 +11,7 @@ from videomae.training.experiment import (
     Experiment,
     Run,
     empty_clips,
-    open_start,
     read_splits,
-    resolve_config,
-    resolve_statistics,
     run_experiment,
 )
 from videomae.training.online_probe import OnlineProbeSettings, build_probe, probe_videos
@@ -98,10 +95,8 @@ class Pretraining(Experiment):
                 "and run.final."
             )
         self.labelled = probe_videos(s.probe)
-        self.checkpoint = open_start(s)
-        fields = {} if self.checkpoint else {"use_mean_pooling": False}
-        config = resolve_config(s, self.checkpoint, **fields)
-        self.statistics = resolve_statistics(s, config)
+        config = self.resolve_config(**({} if self.checkpoint else {"use_mean_pooling": False}))
+        self.statistics = self.resolve_statistics(config)
         mean, std = self.statistics
         self.config = config.replace(image_mean=mean, image_std=std, **s.clips.config_fields())
         self.draw_mask = mask_function(s.mask, self.config)

@@ -41,6 +41,13 @@ def test_seconds_may_be_written_with_their_unit(place, tmp_path, capsys):
     assert "write it as 2s or 2" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_window_needs_features_per_window(place, tmp_path, capsys):
+    command = ("embed", str(place / "videos"), "--model", str(place / "model"), "--out", str(tmp_path / "out"))
+    assert videomae((*command, "--device", "cpu", "--window", "2s")) == 2
+    assert "add --per window" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_first_of_two_processes_prints_all_that_could_not_be_read(place, tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()

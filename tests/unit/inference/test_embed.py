@@ -34,7 +34,7 @@ def test_a_stretch_without_frames_is_one_bad_video_also_with_windows(place, tmp_
     name = one_video(place).relative_to(place / "videos").as_posix()
     (place / "videos" / "stretches.csv").write_text(f"path,start,end\n{name},0.5,1.5\n{name},7,8\n")
     for per, starts in (("clip", None), ("window", [0.5, 1.0])):
-        options = {"per": per, "window": 0.5, "hop": 0.5}
+        options = {"per": per} | ({"window": 0.5, "hop": 0.5} if starts else {})
         unreadable = embed_videos(place, tmp_path / per, data="videos/stretches.csv", **options)
         assert "no frame between 7" in unreadable[name]
         if starts:
@@ -99,6 +99,19 @@ def test_features_of_another_model_or_other_settings_are_not_mixed(place, tmp_pa
         embed_videos(place, "mixed", stride=2)
     save_model(tmp_path / "moved")  # the same weights elsewhere
     embed_videos(place, "mixed", model=tmp_path / "moved")
+
+
+@pytest.mark.parametrize("per", ["clip", "window"])
+def test_a_folder_that_notes_windows_of_clips_too_is_continued(place, tmp_path, per):
+    embed_videos(place, tmp_path / "out", per=per)
+    file = tmp_path / "out" / "features.json"
+    about = json.loads(file.read_text())
+    assert ("window" in about) == (per == "window")
+    file.write_text(json.dumps(about | {"window": 2.0, "hop": 1.0}))
+    embed_videos(place, tmp_path / "out", per=per)
+    if per == "window":
+        with pytest.raises(CheckpointError, match=r"hop was 1\.0, is 0\.5"):
+            embed_videos(place, tmp_path / "out", per=per, hop=0.5)
 
 
 def test_settings_without_sense_leave_nothing_behind(place, tmp_path):

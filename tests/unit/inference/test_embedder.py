@@ -80,6 +80,15 @@ def test_windows_without_sense_are_refused(place, options):
         embedder(one_video(place), per="window", **options)
 
 
+@pytest.mark.parametrize("per", ["clip", "slot", "token"])
+@pytest.mark.parametrize("options", [{"window": 2.0}, {"hop": 1.0}])
+def test_windows_are_not_asked_for_in_vain(place, per, options):
+    """Seconds of a window would be ignored silently, and the features be those of the middle clip."""
+    embedder = VideoEmbedder.from_pretrained(place / "model", device="cpu")
+    with pytest.raises(ValueError, match=f"window and hop must be those of per='window', got '{per}'"):
+        embedder(one_video(place), per=per, **options)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "is_other"),
     [

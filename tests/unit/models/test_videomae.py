@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from videomae import (
@@ -411,6 +412,17 @@ def test_modules_are_found_by_the_names_of_transformers_too():
     assert model.get_output_embeddings() is None
     with pytest.raises(AttributeError, match="has no attribute 'blocks'"):
         model.encoder  # noqa: B018
+    with torch.no_grad():
+        clip = clips(batch=1)
+        first = model.videomae(clip, output_hidden_states=True).hidden_states[1]
+        model.videomae.encoder.layer = model.videomae.encoder.layer[:1]
+        assert len(model.videomae.blocks) == 1
+        assert not any(".layer." in name for name in model.state_dict())
+        torch.testing.assert_close(model.videomae(clip).last_hidden_state, first)
+        encoder = VideoMAEModel(config(use_mean_pooling=False))
+        encoder.layernorm = nn.Identity()
+        torch.testing.assert_close(encoder(clip)[0], encoder(clip, output_hidden_states=True).hidden_states[-1])
+    assert model.get_memory_footprint(return_buffers=False) == 4 * model.num_parameters()
     model.set_attn_implementation("eager")
     assert {block.attn.implementation for block in model.videomae.blocks} == {"eager"}
     with pytest.raises(ValueError, match="must be one of 'eager'"):

@@ -1,9 +1,12 @@
 """Every family of checkpoint loads, and what does not fit is named."""
 
 import argparse
+import collections
+import datetime
 import json
 import os
 import shutil
+import types
 from pathlib import Path
 
 import numpy as np
@@ -358,6 +361,7 @@ FORMS = {
     "mmaction2": lambda model: from_our_names(model.named_weights(), "mmaction2"),
 }
 PREFIXES = ["", "_orig_mod.", "module.", "model.", "net.", "backbone.", "module._orig_mod.", "ema.module.", "lit.net."]
+PREFIXES += ["encoder.", "videomae.", "student.", "network.encoder.", "base_model.model."]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -375,14 +379,57 @@ def test_what_wrappers_put_before_names_is_taken_off_again(task, form, prefix, t
 
 
 @pytest.mark.parametrize(
-    "key", ["model", "module", "state_dict", "model_state_dict", "net", "ema", "model_ema", "state_dict_ema"]
-)
+    "key",
+    [
+        "model", "module", "state_dict", "model_state_dict", "net", "ema", "model_ema", "state_dict_ema", "params",
+        "student", "teacher", "encoder", "network",
+    ],
+)  # fmt: skip
 def test_weights_are_found_under_the_keys_that_scripts_use(key, tmp_path):
     model = native()
-    content = {"epoch": 3, key: model.state_dict(), "best": np.float64(0.5), "scores": np.ones(3), "lr": np.float32(1)}
-    torch.save(content, tmp_path / "weights.pth")
-    loaded = load_native(tmp_path / "weights.pth", model.config)
+    content = {
+        "epoch": 3,
+        "best": np.float64(0.5),
+        "scores": np.ones(3),
+        "lr": np.float32(1),
+        "optimizer": {"state": {}},
+    }
+    content |= {"when": datetime.datetime(2022, 1, 1), "counts": collections.defaultdict(list), "rng": torch.ones(5)}
+    content |= {"arguments": types.SimpleNamespace(lr=1), "ids": frozenset([1])}
+    for weights in (
+        model.state_dict(),
+        {"module": model.state_dict(), "decay": 0.9},
+        {"state_dict": model.state_dict()},
+    ):
+        torch.save(content | {key: weights}, tmp_path / "weights.pth")
+        loaded = load_native(tmp_path / "weights.pth", model.config)
+        assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_a_model_that_pytorch_averages_loads(tmp_path):
+    """It counts the models that it has seen in a tensor beside the weights."""
+    model = native()
+    average = torch.optim.swa_utils.AveragedModel(model)
+    loaded = load_native(saved(average.state_dict(), tmp_path / "swa.pth"), model.config)
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_a_mapping_that_holds_itself_is_read_once(tmp_path):
+    content = {"model": native().state_dict(), "a": {}, "b": {}}
+    for name in ("a", "b"):
+        content[name] |= {str(i): content for i in range(100)} | {f"{i}{i}": content["a"] for i in range(100)}
+    torch.save(content, tmp_path / "round.pth")
+    assert load_native(tmp_path / "round.pth", native().config).num_parameters() == native().num_parameters()
+
+
+@pytest.mark.parametrize(
+    "name", ["base_model.model.{}.lora_A.default.weight", "{}.base_layer.weight", "hints.0.weight"]
+)
+def test_what_training_adds_is_named_with_what_to_load_instead(name, tmp_path):
+    model = native()
+    weights = model.state_dict() | {name.format("videomae.blocks.0.attn.qkv"): torch.zeros(1, 1)}
+    with pytest.raises(CheckpointError, match=r"is no model yet.*load its folder model/.*merge_and_unload\(\)"):
+        load_native(saved(weights, tmp_path / "step.pth"), model.config)
 
 
 def test_an_average_beside_the_weights_is_left_alone(tmp_path):
@@ -402,6 +449,9 @@ def test_two_models_in_one_file_are_named(tmp_path):
     torch.save(both, tmp_path / "both.pth")
     with pytest.raises(CheckpointError, match=r"holds 2 models, .*'first\.', 'second\.'"):
         load_native(tmp_path / "both.pth", native().config)
+    torch.save({"first": weights, "second": {"net": native().state_dict()}}, tmp_path / "keys.pth")
+    with pytest.raises(CheckpointError, match=r"holds 2 models, under 'first', 'second\.net'"):
+        load_native(tmp_path / "keys.pth", native().config)
 
 
 def load_native(path, config):
@@ -532,6 +582,16 @@ def load_native_sizes(path, **sizes):
     return VideoMAEForVideoClassification.from_pretrained(path, **sizes)
 
 
+def test_heads_of_a_decoder_that_no_published_one_is_as_wide_as_are_named(tmp_path, caplog):
+    model = VideoMAEForPreTraining(native("pretraining").config.replace(use_mean_pooling=False))
+    model.save_pretrained(tmp_path / "v1.pth", family="v1")
+    given = {"image_size": 32, "num_frames": 4, "num_attention_heads": 2}
+    VideoMAEForVideoClassification.from_pretrained(tmp_path / "v1.pth", **given)
+    assert "does not tell" not in caplog.text
+    VideoMAEForPreTraining.from_pretrained(tmp_path / "v1.pth", **given)
+    assert "does not tell the clip size and the heads: taking decoder_num_attention_heads=1" in caplog.text
+
+
 def test_the_number_of_classes_is_read_off_the_weights_where_no_config_tells_it(tmp_path):
     model = native()
     model.save_pretrained(tmp_path)
@@ -541,9 +601,33 @@ def test_the_number_of_classes_is_read_off_the_weights_where_no_config_tells_it(
     assert torch.equal(VideoMAEForVideoClassification.from_pretrained(tmp_path).classifier.bias, model.classifier.bias)
 
 
+def test_as_many_classes_as_there_are_keep_their_names(tmp_path):
+    model = VideoMAEForVideoClassification(native().config.replace(id2label={0: "jump", 1: "run", 2: "sit"}))
+    model.save_pretrained(tmp_path)
+    assert VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=3).config.id2label[1] == "run"
+    assert model.config.replace(num_labels=3).id2label[1] == "run"
+
+
+@torch.no_grad()
+def test_options_that_ask_for_nothing_are_taken_and_others_refused(tmp_path):
+    model = native()
+    asked = {"variant": None, "quantization_config": None, "from_tf": False, "resume_download": True, "proxies": None}
+    model.save_pretrained(tmp_path, variant=None, token=None)
+    loaded = VideoMAEForVideoClassification.from_pretrained(tmp_path, **asked)
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+    clip = torch.randn(1, 4, 3, 32, 32)
+    torch.testing.assert_close(loaded(clip, head_mask=None).logits, model(clip).logits)
+    with pytest.raises(TypeError, match="no field 'variant'"):
+        VideoMAEForVideoClassification.from_pretrained(tmp_path, variant="fp16")
+    with pytest.raises(TypeError, match=r"no argument 'repoid' \(did you mean 'repo_id'\?\)"):
+        model.save_pretrained(tmp_path, repoid="me/model")
+
+
 def test_advice_is_given_where_it_helps(tmp_path):
     model = native()
     model.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="does not fit the model"):  # as PyTorch and transformers raise it
+        VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=5)
     with pytest.raises(CheckpointError, match="pass ignore_mismatched_sizes=True"):
         VideoMAEForVideoClassification.from_pretrained(tmp_path, num_labels=5)
     weights = dict(model.state_dict()) | {"classifier.0.weight": torch.zeros(3, 3)}

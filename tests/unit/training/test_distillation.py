@@ -9,6 +9,7 @@ from videomae.config import VideoMAEConfig
 from videomae.data.cache import FrameCache
 from videomae.data.dataset import VideoDataset
 from videomae.data.manifest import Sample, read_manifest
+from videomae.errors import CheckpointError
 from videomae.models.masking import moving_tubelets
 from videomae.models.student import Student
 from videomae.models.teacher import LUMA, Teacher, to_grey
@@ -86,6 +87,8 @@ def test_the_model_is_an_ordinary_directory_that_transformers_loads(data, tmp_pa
     with torch.no_grad():
         torch.testing.assert_close(theirs(clips).logits, ours(clips).logits, rtol=1e-3, atol=1e-4)
     assert not any(name.startswith(("hints", "batch_norm")) for name in weights(tmp_path))
+    with pytest.raises(CheckpointError, match=r"is no model yet: .*batch_norm.* load its folder model/"):
+        VideoMAEForVideoClassification.from_pretrained(next((tmp_path / "checkpoints").iterdir()))
     steps = [line["step"] for line in read_metrics(tmp_path / "teacher") if "loss" in line]
     assert steps == [1, 2, 3]  # half of the run's six
     assert not Distillation(settings("distill", data, "x")).checkpoint

@@ -8,9 +8,11 @@ import torch
 
 from training_runs import run, settings, weights, write_data
 from videomae.commands import finetune as command
+from videomae.config import VideoMAEConfig
 from videomae.data.manifest import Manifest, Sample, read_manifest
-from videomae.errors import DataError
-from videomae.models.videomae import VideoMAEForVideoClassification
+from videomae.errors import CheckpointError, DataError
+from videomae.inference.convert import convert
+from videomae.models.videomae import MODELS, VideoMAEForVideoClassification
 from videomae.models.weights import open_checkpoint
 from videomae.training import finetuning as finetune
 from videomae.training.metrics_log import read_metrics
@@ -139,6 +141,24 @@ def test_lora_ends_as_an_ordinary_model_with_another_encoder(data, pretrained, t
     )
     assert rank == 2
     assert run("finetune", data, tmp_path, *options(data, "--init", pretrained, *more)).steps == result.steps
+    for step in (tmp_path / "checkpoints").iterdir():
+        with pytest.raises(CheckpointError, match=r"is no model yet: .*base_layer.* load its folder model/"):
+            VideoMAEForVideoClassification.from_pretrained(step)
+
+
+@pytest.mark.parametrize("task", ["pretraining", "classification"])
+def test_sizes_that_are_given_are_not_guessed_besides(task, data, tmp_path, caplog):
+    """A file of VideoMAE v1 does not tell them, and 16 frames of 224 pixels would be named though nobody has them."""
+    config = settings("finetune", data, "x").model.overrides() | {"use_mean_pooling": task == "classification"}
+    MODELS[task](VideoMAEConfig(**config)).save_pretrained(tmp_path / "v1.pth", family="v1")
+    sizes = ("--model.image-size", "16", "--model.num-frames", "4", "--model.num-attention-heads", "2")
+    sizes = (*options(data), *sizes, "--init", str(tmp_path / "v1.pth"), "--run.steps", "1")
+    trained = run("finetune", data, tmp_path / "run", *sizes).model
+    assert open_checkpoint(trained).resolve_config().grid == (2, 2, 2)
+    given = {"image_size": 16, "num_frames": 4, "num_attention_heads": 2, "decoder_num_attention_heads": 2}
+    convert(tmp_path / "v1.pth", tmp_path / "hf", **given)
+    MODELS[task].from_pretrained(tmp_path / "v1.pth", **given)
+    assert "does not tell" not in caplog.text
 
 
 def test_standardized_features_have_mean_0_and_deviation_1_over_the_training_videos(data, pretrained, tmp_path):
