@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from support import TINY
 from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.data.manifest import read_manifest
 from videomae.inference.embed import embed
@@ -14,11 +15,7 @@ from videomae.inference.embedder import FeatureKind
 from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import MOTIONS, write_motion_videos
 
-SIZES = {
-    "image_size": 32, "patch_size": 16, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "intermediate_size": 32, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32,
-}  # fmt: skip
+SIZES = TINY | {"patch_size": 16, "num_hidden_layers": 2}
 STATISTICS = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)
 
 # Videos that could not be read, as `embed` notes them.

@@ -1,4 +1,4 @@
-"""What several tests share: where the optional shared material lies, and two processes as of torchrun."""
+"""What several tests share: sizes of small models, where optional material lies, and two processes as of torchrun."""
 
 import os
 import socket
@@ -6,6 +6,30 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+# A model of a few thousand parameters, whose encoder and decoder differ in every size; and a smaller one.
+SMALL = {
+    "image_size": 32,
+    "patch_size": 8,
+    "num_frames": 4,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "decoder_hidden_size": 24,
+    "decoder_num_hidden_layers": 2,
+    "decoder_num_attention_heads": 3,
+    "decoder_intermediate_size": 40,
+}
+TINY = SMALL | {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "intermediate_size": 32,
+    "decoder_hidden_size": 16,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 32,
+}
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -16,6 +16,7 @@ from torch.distributed.utils import _apply_to_tensors
 from torch.nn import functional as F
 
 import videomae
+from support import SMALL
 from videos import moving_square, write_video
 
 transformers = pytest.importorskip("transformers")
@@ -24,19 +25,7 @@ peft = pytest.importorskip("peft")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the other libraries
 
-SIZES = {
-    "image_size": 16,
-    "patch_size": 8,
-    "num_frames": 4,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "decoder_hidden_size": 24,
-    "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 3,
-    "decoder_intermediate_size": 40,
-}
+SIZES = SMALL | {"image_size": 16}
 CLASSES = ["VideoMAEModel", "VideoMAEForPreTraining", "VideoMAEForVideoClassification"]
 LABELS = {"id2label": {0: "jump", 1: "run", 2: "sit"}, "label2id": {"jump": 0, "run": 1, "sit": 2}}
 

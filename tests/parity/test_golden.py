@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae.models.losses import pixel_targets
 from videomae.models.masking import running_cell_maps
-from videomae.models.weights import open_checkpoint, read_tensors
+from videomae.models.weight_files import read_tensors
+from videomae.models.weights import open_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOLERANCE = {"atol": 1e-5, "rtol": 0}

@@ -5,24 +5,12 @@ import torch
 from torch import nn
 
 import videomae
+from support import SMALL
 
 transformers = pytest.importorskip("transformers")
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
-SIZES = {
-    "image_size": 32,
-    "patch_size": 8,
-    "num_frames": 4,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "decoder_hidden_size": 24,
-    "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 3,
-    "decoder_intermediate_size": 40,
-    "num_labels": 5,
-}
+SIZES = SMALL | {"num_hidden_layers": 3, "num_labels": 5}
 CLASSES = ["VideoMAEModel", "VideoMAEForPreTraining", "VideoMAEForVideoClassification"]
 
 

@@ -217,7 +217,7 @@ def test_a_conversion_that_fails_leaves_nothing_in_the_way(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("videomae.models.weights.save_file", full)
+        patch.setattr("videomae.models.weight_files.save_file", full)
         with pytest.raises(OSError, match="No space"):
             convert(tmp_path / "model", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -54,7 +54,8 @@ def convert(
     if Path(destination).exists():
         raise CheckpointError(f"{destination} exists already: name another destination.")
     from videomae.models.videomae import MODELS
-    from videomae.models.weights import FAMILIES, open_checkpoint
+    from videomae.models.weight_names import FAMILIES
+    from videomae.models.weights import open_checkpoint
     from videomae.video.checkpoint_processor import load_processor
 
     hub_options, overrides = split_hub_options(options)

@@ -22,16 +22,9 @@ from videomae.models.layers import Attention, AttentivePooler, Trace
 from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
 from videomae.models.patches import PositionTable
-from videomae.models.weights import (
-    Checkpoint,
-    Tensors,
-    checkpoint_of,
-    count_blocks,
-    open_checkpoint,
-    save_hf,
-    save_v1,
-    to_our_names,
-)
+from videomae.models.weight_files import save_hf, save_v1
+from videomae.models.weight_names import Tensors, to_our_names
+from videomae.models.weights import Checkpoint, checkpoint_of, count_blocks, open_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support import TINY
 from videomae import VideoMAEConfig, VideoMAEForPreTraining
 from videomae.cli import run as videomae
 from videomae.video.checkpoint_processor import make_processor
@@ -14,18 +15,13 @@ from videomae.video.encode import write_video
 from videomae.video.reader import VideoReader
 from videomae.video.synthetic import motion_video
 
-SIZES = {
-    "image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 1,
-    "num_attention_heads": 2, "intermediate_size": 32, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32,
-}  # fmt: skip
 STATISTICS = {"image_mean": (0.5, 0.4, 0.3), "image_std": (0.2, 0.3, 0.4)}
 
 
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    model = VideoMAEForPreTraining(VideoMAEConfig(use_mean_pooling=False, **SIZES, **STATISTICS))
+    model = VideoMAEForPreTraining(VideoMAEConfig(use_mean_pooling=False, **TINY, **STATISTICS))
     model.save_pretrained(tmp_path / "model")
     make_processor(model.config, tuple(STATISTICS.values())).save_pretrained(tmp_path / "model")
     write_video(tmp_path / "video.mp4", motion_video("moving_up", rng=np.random.default_rng(0), size=32))

@@ -5,27 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from data_lists import files, named, write
 from support import shared_dir
-from videomae.data.manifest import Manifest, Sample, read_manifest
+from videomae.data.manifest import Sample, read_manifest
 from videomae.errors import DataError
-
-
-def files(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def write(path: Path, text: str, **options) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(**options))
-    return path
-
-
-def named(manifest: Manifest) -> dict[str, str | None]:
-    return {s.path: None if s.label is None else manifest.classes[s.label] for s in manifest}
-
 
 # ---- folders
 

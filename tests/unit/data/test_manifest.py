@@ -5,25 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from videomae.data.manifest import Manifest, Sample, read_manifest
+from data_lists import files, named, write
+from videomae.data.manifest import Sample, read_manifest
 from videomae.errors import DataError
-
-
-def files(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def write(path: Path, text: str, **options) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(**options))
-    return path
-
-
-def named(manifest: Manifest) -> dict[str, str | None]:
-    return {s.path: None if s.label is None else manifest.classes[s.label] for s in manifest}
 
 
 def test_stretches_of_one_video_are_different_samples(tmp_path):

@@ -4,23 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from support import TINY
 from videomae import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, tube_mask
 from videomae.errors import CheckpointError
 from videomae.inference.reconstruct import load_pretrained, reconstruct
 from videomae.video.checkpoint_processor import make_processor
 from videomae.video.synthetic import motion_video
 
-SIZES = {
-    "image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 16, "num_hidden_layers": 1,
-    "num_attention_heads": 2, "intermediate_size": 32, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
-    "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32,
-}  # fmt: skip
 STATISTICS = {"image_mean": (0.5, 0.4, 0.3), "image_std": (0.2, 0.3, 0.4)}
 
 
 def small_model(**fields):
     torch.manual_seed(0)
-    return VideoMAEForPreTraining(VideoMAEConfig(use_mean_pooling=False, **(SIZES | STATISTICS | fields))).eval()
+    return VideoMAEForPreTraining(VideoMAEConfig(use_mean_pooling=False, **(TINY | STATISTICS | fields))).eval()
 
 
 def clip():
@@ -68,7 +64,7 @@ def test_a_perfect_prediction_with_statistics_is_the_original():
 
 
 def test_a_classifier_is_refused(tmp_path):
-    config = VideoMAEConfig(**SIZES, id2label={0: "a", 1: "b"})
+    config = VideoMAEConfig(**TINY, id2label={0: "a", 1: "b"})
     VideoMAEForVideoClassification(config).save_pretrained(tmp_path / "classifier")
     make_processor(config, tuple(STATISTICS.values())).save_pretrained(tmp_path / "classifier")
     with pytest.raises(CheckpointError, match="without a decoder"):

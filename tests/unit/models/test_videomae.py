@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from support import SMALL
 from videomae import (
     CheckpointError,
     VideoMAEConfig,
@@ -15,20 +16,6 @@ from videomae import (
 )
 from videomae.models.layers import DropPath
 from videomae.models.patches import PatchEmbed, interpolate_table, sinusoid_table
-
-SMALL = {
-    "image_size": 32,
-    "patch_size": 8,
-    "num_frames": 4,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "decoder_hidden_size": 24,
-    "decoder_num_hidden_layers": 2,
-    "decoder_num_attention_heads": 3,
-    "decoder_intermediate_size": 40,
-}
 
 
 def config(**fields):

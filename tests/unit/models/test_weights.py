@@ -31,7 +31,9 @@ from videomae import (
 )
 from videomae.models.patches import sinusoid_table
 from videomae.models.videomae import MODELS
-from videomae.models.weights import FAMILIES, from_our_names, open_checkpoint, read_tensors, to_our_names
+from videomae.models.weight_files import read_tensors
+from videomae.models.weight_names import FAMILIES, from_our_names, to_our_names
+from videomae.models.weights import open_checkpoint
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 SIZES = {"image_size": 32, "num_frames": 8, "num_attention_heads": 3}
@@ -337,7 +339,7 @@ def test_a_failed_save_leaves_the_old_checkpoint_whole(classifier, tmp_path, mon
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("videomae.models.weights.save_file", full_disk)
+    monkeypatch.setattr("videomae.models.weight_files.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         classifier.save_pretrained(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {p.name: p.read_bytes() for p in before.iterdir()}

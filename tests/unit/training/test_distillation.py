@@ -24,6 +24,8 @@ from videomae.video.checkpoint_processor import make_processor
 from videomae.video.sampling import ClipSampling
 from videomae.video.synthetic import write_motion_videos
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = VideoMAEConfig(
     image_size=16,
     num_frames=8,
@@ -41,15 +43,6 @@ CONFIG = VideoMAEConfig(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("distill"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the other processes: sums over several threads may round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_folded_model_computes_what_the_student_does_on_rgb():

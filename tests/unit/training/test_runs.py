@@ -23,6 +23,8 @@ from videomae.training.metrics_log import MetricsLog, read_metrics
 from videomae.training.settings import FREE_ON_RESUME
 from videomae.video.processors import VideoMAEImageProcessor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Everything random at once: masks, dropout, mixing, accumulation, and an average of the weights.
 PRETRAIN = ("--run.per-device-batch", "2", "--run.save-every", "2", "--optim.ema", "0.5", "--mask.decoder", "random")
 FINETUNE = ("--run.per-device-batch", "2", "--run.save-every", "2", "--head.drop-path", "0.5", "--head.dropout", "0.2")
@@ -38,15 +40,6 @@ SIZES = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the other processes: sums over several threads may round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def assert_same_bits(out, other):
