@@ -78,10 +78,21 @@ def endpoints(service: Service, version: str) -> list[Endpoint]:
             "POST", "/explain", clip.explain, "where in a clip the model finds a class", "video", Explain,
             _object(**label, predicted={"type": "string"}, map=_array(_array(_array(number))), scale=number),
         ),
-        Endpoint("GET", "/v2/models/{model}", protocol.metadata, "the tensors that the model takes and gives"),
-        Endpoint("GET", "/v2/models/{model}/ready", protocol.model_ready, "whether the model takes requests"),
+        *(
+            endpoint
+            for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+            for endpoint in _model_endpoints(model, protocol)
+        ),
+    ]  # fmt: skip
+
+
+def _model_endpoints(path: str, protocol: OpenInference) -> list[Endpoint]:
+    """Return what the Open Inference Protocol asks of a model."""
+    return [
+        Endpoint("GET", path, protocol.metadata, "the tensors that the model takes and gives"),
+        Endpoint("GET", f"{path}/ready", protocol.model_ready, "whether the model takes requests"),
         Endpoint(
-            "POST", "/v2/models/{model}/infer", protocol.infer, "scores of clips, as tensors", "tensors",
+            "POST", f"{path}/infer", protocol.infer, "scores of clips, as tensors", "tensors",
             gives=_object(model_name={"type": "string"}, outputs=_array({"type": "object"})),
         ),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from videomae.serving.limits import Limits
 from videomae.serving.metrics import Metrics
 from videomae.serving.pages import PAGES
-from videomae.serving.refusals import BUSY, TIMED_OUT, TOO_LARGE, UNAUTHORIZED, Refusal
+from videomae.serving.refusals import BUSY, COMPRESSED, TIMED_OUT, TOO_LARGE, UNAUTHORIZED, Refusal
 
 # What anyone may see: the page without any content, and whether the server lives.
 OPEN_PATHS = frozenset({*PAGES, "/openapi.json"})
@@ -156,6 +156,8 @@ class Guards:
 
         try:
             self._check_token(scope, headers)
+            if (encoding := headers.get(b"content-encoding", b"identity")) != b"identity":
+                raise Refusal(COMPRESSED, f"a body must come as it is, got one in {encoding.decode('latin-1'):.100}.")
             if scope["method"] == "POST":
                 with self.gate.enter():
                     await self.app(scope, body.receive, answer)

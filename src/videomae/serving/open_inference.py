@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LENGTH_HEADER = "inference-header-content-length"
 INPUT = "frames"
 OUTPUTS = {"probabilities": "softmax", "logits": "none"}
+VERSION = "1"  # of the model: a server has one
 MAX_HEADER = 2**16
 
 
@@ -60,7 +61,7 @@ class OpenInference:
         shape = [-1, len(self.model.classes)]
         return {
             "name": self.model.name,
-            "versions": ["1"],
+            "versions": [VERSION],
             "platform": self.model.classifier.engine.name if self.model.classifier else "torch",
             "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *self.model.clip_shape]}],
             "outputs": [{"name": name, "datatype": "FP32", "shape": shape} for name in OUTPUTS],
@@ -90,7 +91,7 @@ class OpenInference:
             else:
                 described["data"] = values.ravel().tolist()
             outputs.append(described)
-        answer = {"model_name": self.model.name, "model_version": "1", "outputs": outputs}
+        answer = {"model_name": self.model.name, "model_version": VERSION, "outputs": outputs}
         if "id" in header:
             answer["id"] = str(header["id"])
         if not parts:
@@ -106,6 +107,9 @@ class OpenInference:
         name = request.path_params["model"]
         if name != self.model.name:
             raise Refusal(NOT_FOUND, f"there is no model {name!r:.100}: this server has {self.model.name!r}.")
+        version = request.path_params.get("version", VERSION)
+        if version != VERSION:
+            raise Refusal(NOT_FOUND, f"{name} has no version {version!r:.100}: ask for {VERSION}, or for none.")
 
     async def _read(self, request: "Request") -> tuple[dict[str, Any], bytes]:
         """Return the JSON and the bytes behind it; as they are held in memory, not more than the clips can be."""

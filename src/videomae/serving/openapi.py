@@ -1,5 +1,6 @@
 """The description of a server for OpenAPI, made from the table of its endpoints."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ REFUSALS = {
     "404": "there is no such model, or it cannot do this",
     "408": "the upload takes too long",
     "413": "the video is too large or too long",
+    "415": "the body is compressed",
     "422": "the upload cannot be read as a video",
     "429": "too many requests are worked on; Retry-After says when to ask again",
     "503": "the server ends",
@@ -45,8 +47,8 @@ def describe(endpoints: Iterable[Endpoint], *, title: str, version: str, token: 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     schemas = schemas_of(endpoint.parameters) if endpoint.parameters else {}
     parameters: list[dict[str, Any]] = [{"name": n, "in": "query", "schema": schema} for n, schema in schemas.items()]
-    if "{model}" in endpoint.path:
-        parameters.append({"name": "model", "in": "path", "required": True, "schema": {"type": "string"}})
+    for name in re.findall(r"{(\w+)}", endpoint.path):
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     refused = _object_with(error={"type": "string"})
     responses: dict[str, dict[str, Any]] = {
         "200": {"description": "the answer", "content": {"application/json": {"schema": endpoint.gives}}}

@@ -1,7 +1,7 @@
 """What a server does not do, in words, and the status that says so to programs."""
 
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
-TIMED_OUT, TOO_LARGE, UNREADABLE, BUSY, UNAVAILABLE = 408, 413, 422, 429, 503
+TIMED_OUT, TOO_LARGE, COMPRESSED, UNREADABLE, BUSY, UNAVAILABLE = 408, 413, 415, 422, 429, 503
 
 
 class Refusal(Exception):  # noqa: N818 - the server is right

@@ -1,6 +1,7 @@
 """The Hub's task "video-classification", in each way in which its clients ask."""
 
 import base64
+import gzip
 import json
 import math
 
@@ -106,3 +107,10 @@ def test_a_form_that_brings_no_video_is_refused_in_words(client, video):
     answer = client.post("/", content=cut, headers={"content-type": "multipart/form-data"})
     assert answer.status_code == 400
     assert "the form cannot be read" in answer.json()["error"]
+
+
+def test_a_compressed_body_is_refused_in_words(client, video):
+    """What it unfolds to is not known before."""
+    answer = client.post("/", content=gzip.compress(video), headers={"content-encoding": "gzip"})
+    assert (answer.status_code, "got one in gzip" in answer.json()["error"]) == (415, True)
+    assert client.post("/", content=video, headers={"content-encoding": "identity"}).status_code == 200

@@ -25,6 +25,13 @@ def test_the_server_and_its_model_say_what_they_are(client):
     assert metadata["parameters"]["labels"] == ["dark", "bright"]
     assert client.get("/v2/models/other").status_code == 404
     assert "'light'" in client.get("/v2/models/other").json()["error"]
+    assert client.get("/v2/models/light/versions/1").json() == metadata
+    assert client.get("/v2/models/light/versions/1/ready").status_code == 200
+    refused = client.get("/v2/models/light/versions/2")
+    assert (refused.status_code, refused.json()["error"]) == (
+        404,
+        "light has no version '2': ask for 1, or for none.",
+    )
 
 
 def test_binary_tensors_go_in_and_come_out(client):

@@ -45,6 +45,8 @@ def test_tritons_client_gets_the_models_answers(model, address, binary):
         engine = VideoClassifier.from_pretrained(model, device="cpu").engine
         np.testing.assert_allclose(found.as_numpy("logits"), engine(CLIPS), rtol=1e-5, atol=1e-5)
         assert found.as_numpy("probabilities").argmax(axis=1).tolist() == [0, 1, 0]
+        again = client.infer("light", [tensor], model_version="1").as_numpy("probabilities")
+        np.testing.assert_array_equal(again, found.as_numpy("probabilities"))
         # Without outputs named the client asks for all of them in binary.
         assert client.infer("light", [tensor]).as_numpy("probabilities").shape == (3, 2)
 
