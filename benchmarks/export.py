@@ -199,10 +199,10 @@ def main() -> None:
         make_processor(config, (IMAGENET_MEAN, IMAGENET_STD)).save_pretrained(folder / "model")
         if set(options.parts) & {"process", "model"}:
             exported = export_all(folder / "model", folder, video)
-        if "process" in options.parts:
-            processes(video, folder / "model", exported, options.rounds)
         if "model" in options.parts:
             models(folder / "model", exported, options.rounds)
+        if "process" in options.parts:
+            processes(video, folder / "model", exported, options.rounds)
         if "evaluation" in options.parts:
             evaluation(folder / "model", options.data, folder, options.videos, options.rounds)
 

@@ -53,6 +53,7 @@ from fastapi.concurrency import run_in_threadpool
 from transformers import pipeline
 
 classify = pipeline("video-classification", model=sys.argv[1])
+classify.video_processor = None  # which decodes with torchcodec only; without it PyAV reads the first frames
 app = FastAPI()
 
 @app.post("/")
@@ -149,13 +150,18 @@ def serving(model: Path, *options: str) -> Iterator[tuple[int, psutil.Process]]:
             server.kill()
 
 
+def is_listening(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def plain(model: Path) -> Iterator[tuple[int, psutil.Process]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with subprocess.Popen([sys.executable, "-c", PLAIN, str(model), str(port)]) as server:
         try:
-            while ask(port, b"").status == 0:
+            while not is_listening(port):
                 time.sleep(0.2)
             yield port, psutil.Process(server.pid)
         finally:
