@@ -100,6 +100,9 @@ class VideoMAEConfig:
         decoder_num_hidden_layers: blocks of the decoder.
         decoder_num_attention_heads: attention heads of the decoder.
         decoder_intermediate_size: width of the decoder's MLP.
+        decoder_attention: "self": mask tokens and visible ones look at each other; "cross": mask tokens look at what
+            the encoder's blocks made of visible ones only (CrossMAE, arXiv 2401.14391), in less time, and any part of
+            the hidden tubelets can be predicted alone. transformers does not know it.
         norm_pix_loss: whether each tubelet's pixels are standardised, per channel, before they are a target.
         image_mean: mean, per channel, that the input was normalised with; the pre-training loss undoes it.
             None: ImageNet's for 3 channels, otherwise none is undone.
@@ -155,6 +158,7 @@ class VideoMAEConfig:
     decoder_num_hidden_layers: int = 4
     decoder_num_attention_heads: int = 6
     decoder_intermediate_size: int = 1536
+    decoder_attention: str = "self"
     norm_pix_loss: bool = True
     image_mean: tuple[float, ...] | None = None
     image_std: tuple[float, ...] | None = None
@@ -318,7 +322,7 @@ class VideoMAEConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of config.json: what transformers knows, what differs of ours, and unknown fields."""
         ours = {"output_norm_eps", "image_mean", "image_std", "position_embedding", "position_grid"}
-        ours |= {"drop_path", "head_dropout", "label_smoothing", "attentive_pooling"}
+        ours |= {"drop_path", "head_dropout", "label_smoothing", "attentive_pooling", "decoder_attention"}
         ours |= {"clip_sampling", "clip_stride", "clip_fps"}
         content: dict[str, Any] = dict(self.unknown) | {"model_type": self.model_type}
         content |= {name: _dtype_name(content[name]) for name in ("dtype", "torch_dtype") if content.get(name)}
@@ -499,6 +503,7 @@ _WIDTHS_AND_HEADS = (
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "hidden_act": ACTIVATIONS,
     "attn_implementation": ATTENTION_IMPLEMENTATIONS,
+    "decoder_attention": ("self", "cross"),
     "position_embedding": POSITIONS,
     "clip_sampling": CLIP_SAMPLINGS,
     "problem_type": (None, *PROBLEM_TYPES),

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videomae.config import ATTENTION_IMPLEMENTATIONS, CONFIG_FIELDS, VideoMAEConfig, nearest
 from videomae.hub import upload
-from videomae.models.layers import Attention, Blocks
+from videomae.models.layers import Attention, Blocks, CrossAttention
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -221,7 +221,7 @@ class TransformersMethods(nn.Module):
             )
         self.config.attn_implementation = attn_implementation
         for module in self.modules():
-            if isinstance(module, Attention):
+            if isinstance(module, Attention | CrossAttention):
                 module.implementation = attn_implementation
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Any) -> str:

@@ -197,6 +197,71 @@ class PartOf(nn.Module):
         return f"it is a part of {self.layer!r}: target that"
 
 
+class CrossBlock(nn.Module):
+    """Pre-norm block whose tokens look at the encoder's, not at each other (CrossMAE, arXiv 2401.14391, section 3).
+
+    What it looks at is a mixture of its own, with learned weights, of what the encoder's blocks made.
+
+    Args:
+        width: D of the tokens.
+        num_states: S, hidden states of the encoder.
+        state_width: their width, E.
+        num_heads: attention heads.
+        mlp_width: width of the MLP.
+        activation: of the MLP.
+        eps: of the LayerNorms.
+        attention: as ``attn_implementation``; "eager" is "sdpa" here.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_states: int,
+        state_width: int,
+        num_heads: int,
+        mlp_width: int,
+        activation: str,
+        eps: float,
+        attention: str,
+    ) -> None:
+        super().__init__()
+        self.mixture = nn.Parameter(torch.zeros(num_states))
+        self.state_norm = nn.LayerNorm(state_width, eps=eps)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = CrossAttention(width, state_width, num_heads, implementation=attention)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_width, activation=activation)
+
+    def forward(self, x: Tensor, states: Tensor) -> Tensor:
+        """Map (B, K, D) tokens to (B, K, D), looking at hidden states (S, B, N, E)."""
+        seen = self.state_norm(torch.tensordot(self.mixture, states, dims=1))  # (B, N, E)
+        x = x + self.attn(self.norm1(x), seen)
+        return x + self.mlp(self.norm2(x))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of some tokens to others, which may have another width."""
+
+    def __init__(self, width: int, seen_width: int, num_heads: int, *, implementation: str) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.implementation = implementation
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(seen_width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Let (B, K, D) tokens look at (B, N, E) others: to (B, K, D)."""
+        inputs = (self.q(x), *self.kv(seen).chunk(2, dim=-1))
+        query, key, value = (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in inputs)  # (B, H, K or N, d)
+        if self.implementation == "flash_attention_2":
+            attended = flash_attention(query, key, value, 0.0)
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).flatten(2))  # (B, K, D)
+
+
 class AttentivePooler(nn.Module):
     """One learned query that looks at all tokens, and an MLP: (B, N, D) to (B, D)."""
 

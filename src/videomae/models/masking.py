@@ -87,6 +87,27 @@ def running_cell_maps(grid: Grid, mask_ratio: float = 0.5) -> Tensor:
     return maps.view(4, -1)
 
 
+def partial_mask(mask: Tensor, drop_ratio: float, *, generator: Generator | None = None) -> Tensor:
+    """Let the decoder predict a part of the hidden tubelets, drawn at random (CrossMAE's partial reconstruction).
+
+    Args:
+        mask: (B, N) bool, True = hidden from the encoder, as many in every row.
+        drop_ratio: fraction of the hidden ones that is not predicted, in [0, 1).
+        generator: seeded source of randomness, to repeat a mask.
+
+    Returns:
+        (B, N) bool, True = the decoder drops it: all that the encoder sees, and this part of what it does not.
+
+    Raises:
+        ValueError: for another ratio.
+    """
+    if not 0 <= drop_ratio < 1:
+        raise ValueError(f"the decoder can drop a fraction from 0 to below 1 of the hidden tubelets, got {drop_ratio}.")
+    hidden = count_masked(mask)
+    draws = torch.rand(mask.shape, generator=generator).masked_fill(~mask, 2.0)  # what is seen comes last
+    return draws.argsort(dim=1).argsort(dim=1) >= hidden - int(drop_ratio * hidden)
+
+
 MASKS: dict[str, Callable[..., Tensor]] = {
     "tube": tube_mask,
     "random": random_mask,

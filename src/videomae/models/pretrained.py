@@ -18,7 +18,7 @@ from videomae.models.compatibility import (
     offloaded_weights,
     place_model,
 )
-from videomae.models.layers import Attention, AttentivePooler, Trace
+from videomae.models.layers import Attention, AttentivePooler, CrossBlock, Trace
 from videomae.models.masking import check_mask, count_masked, split_indices
 from videomae.models.outputs import ModelOutput
 from videomae.models.patches import PositionTable
@@ -264,8 +264,8 @@ class PretrainedModel(TransformersMethods):
                     "v1 needs the encoder's final LayerNorm, which a model with use_mean_pooling=True has not: "
                     "pre-train with use_mean_pooling=False."
                 )
-            if self.config.attentive_pooling:
-                raise ValueError("v1 has no attentive pooling: save this model as 'hf'.")
+            if self.config.attentive_pooling or self.config.decoder_attention != "self":
+                raise ValueError("v1 has neither attentive pooling nor a cross decoder: save this model as 'hf'.")
             save_v1(Path(save_directory), weights, task=self.task)
         else:
             raise ValueError(
@@ -297,6 +297,8 @@ class PretrainedModel(TransformersMethods):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm | nn.Conv3d | PositionTable):
             module.reset_parameters()
+        elif isinstance(module, CrossBlock):
+            nn.init.normal_(module.mixture, std=len(module.mixture) ** -0.5)
         elif isinstance(module, AttentivePooler):
             nn.init.trunc_normal_(module.query, std=self.config.initializer_range)
         elif isinstance(module, Attention) and module.q_bias is not None and module.v_bias is not None:

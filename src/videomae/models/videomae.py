@@ -1,7 +1,8 @@
 """VideoMAE (Tong et al., 2022): the encoder, the masked autoencoder that pre-trains it, and the classifier.
 
 Shapes: B clips, T frames, C channels, H x W pixels; N tubelets, V visible, M masked, K that the decoder predicts;
-D width, P values per tubelet, L classes. A mask is True where a tubelet is masked.
+D width, E the encoder's where it differs, S hidden states, P values per tubelet, L classes. A mask is True where a
+tubelet is masked.
 
 The options of ``forward`` are not keyword-only, as elsewhere: torch.onnx's older exporter passes all by position.
 """
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from videomae.config import VideoMAEConfig
-from videomae.models.layers import AttentivePooler, Blocks
+from videomae.models.layers import AttentivePooler, Blocks, CrossBlock
 from videomae.models.losses import classification_loss, pixel_targets, reconstruction_loss
 from videomae.models.outputs import BaseModelOutput, ImageClassifierOutput, VideoMAEForPreTrainingOutput
 from videomae.models.patches import PatchEmbed, PositionTable
@@ -84,9 +85,11 @@ class VideoMAEForPreTraining(PretrainedModel):
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__(config)
         self.videomae = VideoMAEModel(config)
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.is_cross = config.decoder_attention == "cross"
+        if not self.is_cross:
+            self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
-        self.decoder = Decoder(config)
+        self.decoder = CrossDecoder(config) if self.is_cross else Decoder(config)
         self.reset_parameters()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -138,14 +141,19 @@ class VideoMAEForPreTraining(PretrainedModel):
             loss_mask = bool_masked_pos.gather(1, predicted)  # (B, K)
         if not predicted.shape[1]:
             raise ValueError("bool_masked_pos hides nothing: there is nothing to reconstruct.")
-        shown = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        shows_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        shown = {"output_attentions": output_attentions, "output_hidden_states": self.is_cross or shows_states}
         encoded = self.videomae(pixel_values, bool_masked_pos, num_masked=num_masked, **shown, return_dict=True)
-        tokens = self.encoder_to_decoder(encoded.last_hidden_state)  # (B, V, D)
-        logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
+        if self.is_cross:
+            logits = self.decoder(torch.stack(encoded.hidden_states), self.mask_token, predicted)  # (B, K, P)
+        else:
+            tokens = self.encoder_to_decoder(encoded.last_hidden_state)  # (B, V, D)
+            logits = self.decoder(tokens, self.mask_token, visible, predicted)  # (B, K, P)
         loss = reconstruction_loss(logits, pixel_targets(pixel_values, predicted, self.config), loss_mask)
         logits = logits if output_logits else logits.detach()[:0]
+        states = encoded.hidden_states if shows_states else None
         output = VideoMAEForPreTrainingOutput(
-            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+            loss=loss, logits=logits, hidden_states=states, attentions=encoded.attentions
         )
         return self.finish(output, return_dict)
 
@@ -175,6 +183,48 @@ class Decoder(nn.Module):
         seen, queries = tokens + self.position(visible), mask_token + self.position(predicted)
         decoded = self.blocks(torch.cat([seen, queries], dim=1), keep_last=predicted.shape[1])  # (B, K, D)
         return self.head(self.norm(decoded))
+
+
+class CrossDecoder(nn.Module):
+    """Predict pixels from mask tokens that look at visible tubelets only (CrossMAE, arXiv 2401.14391).
+
+    As they do not look at each other, any part of the hidden tubelets can be predicted alone.
+    """
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.position = PositionTable(config, config.decoder_hidden_size)
+        self.blocks = nn.ModuleList(
+            CrossBlock(
+                width=config.decoder_hidden_size,
+                num_states=config.num_hidden_layers + 1,
+                state_width=config.hidden_size,
+                num_heads=config.decoder_num_attention_heads,
+                mlp_width=config.decoder_intermediate_size,
+                activation=config.hidden_act,
+                eps=config.layer_norm_eps,
+                attention=config.attn_implementation,
+            )
+            for _ in range(config.decoder_num_hidden_layers)
+        )
+        self.norm = nn.LayerNorm(config.decoder_hidden_size, eps=config.output_norm_eps)
+        self.head = nn.Linear(config.decoder_hidden_size, config.pixels_per_tubelet)
+
+    def forward(self, states: Tensor, mask_token: Tensor, predicted: Tensor) -> Tensor:
+        """Decode.
+
+        Args:
+            states: (S, B, V, E) hidden states of the encoder: the input of its first and the output of every block.
+            mask_token: (1, 1, D), what stands for a tubelet to predict.
+            predicted: (B, K) positions to predict.
+
+        Returns:
+            (B, K, P).
+        """
+        queries = mask_token + self.position(predicted)  # (B, K, D)
+        for block in self.blocks:
+            queries = block(queries, states)
+        return self.head(self.norm(queries))
 
 
 class VideoMAEForVideoClassification(PretrainedModel):

@@ -187,6 +187,7 @@ def inferred_config(tensors: Tensors, family: str) -> dict[str, Any]:
             "decoder_num_attention_heads": _DECODER_HEADS.get(decoder_width)
             or _nearest_divisor(decoder_width, decoder_width // 64),
             "decoder_intermediate_size": len(tensors["decoder.blocks.0.mlp.fc1.weight"]),
+            "decoder_attention": "cross" if "decoder.blocks.0.attn.kv.weight" in tensors else "self",
         }
     return fields
 

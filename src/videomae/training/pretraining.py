@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from videomae.models.pretrained import PretrainedModel
 
 
+HIDDEN = "hidden"  # in place of a decoder mask that has nothing to do with the encoder's
+
+
 @dataclasses.dataclass
 class MaskSettings:
     """Which tubelets are hidden."""
@@ -39,8 +42,8 @@ class MaskSettings:
     """Fraction of the tubelets to hide from the encoder."""
 
     decoder: str | None = None
-    """A mask that spares the decoder some tubelets, too: running_cell is the dual masking of VideoMAE V2. None is
-    off."""
+    """A mask that spares the decoder some tubelets, too: running_cell is the dual masking of VideoMAE V2; hidden drops
+    a part of the hidden ones at random, as CrossMAE does. None is off."""
 
     decoder_ratio: float = 0.5
     """Fraction of the tubelets that the decoder drops."""
@@ -175,12 +178,15 @@ def mask_function(settings: MaskSettings, config: VideoMAEConfig) -> "Callable[[
 def _draw_masks(generator: "torch.Generator", *, settings: MaskSettings, grid: tuple[int, int, int]) -> "Tensor":
     import torch
 
-    from videomae.models.masking import find_mask
+    from videomae.models.masking import find_mask, partial_mask
 
     encoder = find_mask(settings.name)(grid, settings.ratio, generator=generator)  # (1, N)
     if settings.decoder is None:
         return encoder[0]
-    decoder = find_mask(settings.decoder)(grid, settings.decoder_ratio, generator=generator)
+    if settings.decoder == HIDDEN:
+        decoder = partial_mask(encoder, settings.decoder_ratio, generator=generator)
+    else:
+        decoder = find_mask(settings.decoder)(grid, settings.decoder_ratio, generator=generator)
     return torch.cat([encoder, decoder])
 
 

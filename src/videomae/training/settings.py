@@ -71,6 +71,9 @@ class ModelSettings:
     decoder_intermediate_size: int | None = None
     """Width of the decoder's MLP."""
 
+    decoder_attention: Literal["self", "cross"] | None = None
+    """cross lets mask tokens look at visible ones only (CrossMAE): less time, above all with --mask.decoder hidden."""
+
     norm_pix_loss: bool | None = None
     """Whether each tubelet's pixels are standardised before they are a target."""
 
