@@ -72,6 +72,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append((self.command, self.path, authorization))
         if self.hub.web_page:
             return self._answer(200, b"<!DOCTYPE html><title>Log in</title>", {"Content-Type": "text/html"})
+        if "/revision/" in self.path:  # older versions ask how files are stored before they upload some
+            content = json.dumps(
+                {"id": self.path.split("/revision/")[0].removeprefix("/api/models/"), "xetEnabled": False}
+            )
+            return self._answer(200, content.encode(), {"Content-Type": "application/json"})
         repo, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
         revision, _, filename = rest.partition("/")
         if self.hub.token is not None and authorization != f"Bearer {self.hub.token}":

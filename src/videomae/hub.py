@@ -167,7 +167,8 @@ def upload(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder))
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, **commit))
+            info = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, **commit)
+            return str(info.commit_url)
     except (HfHubHTTPError, ConnectionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise CheckpointError(
