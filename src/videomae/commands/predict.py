@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 DEFAULT_TOP_K, DEFAULT_THRESHOLD = 5, 0.5
+STANDARD_INPUT = "/dev/stdin"
 OF_WINDOWS = (
     "hop",
     "threshold",
@@ -52,7 +53,7 @@ class PredictSettings:
 
     files: tyro.conf.Positional[tuple[str, ...]]
     """Video files, http and https URLs, and folders that are searched for videos; with --window also a live stream
-    (rtsp://...), pipe or device."""
+    (rtsp://...), pipe or device, or - for the standard input."""
 
     model: str = DEFAULT_MODEL
     """Directory, weights file, or id on the Hugging Face Hub of a fine-tuned model."""
@@ -129,6 +130,8 @@ def main(settings: PredictSettings) -> int:
     """Print the results as they come; the exit code is 1 if a file could not be read."""
     if settings.top_k is not None and settings.top_k < 1:
         raise ValueError(f"--top-k must be at least 1, got {settings.top_k}.")
+    files = tuple(STANDARD_INPUT if file == "-" else file for file in settings.files)
+    settings = dataclasses.replace(settings, files=files)
     failed = _predict_clips(settings) if settings.window is None else _predict_windows(settings)
     return 1 if failed else 0
 

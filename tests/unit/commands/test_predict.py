@@ -1,8 +1,10 @@
 import json
 import os
 import signal
+import threading
 import time
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,37 @@ def test_a_name_in_brackets_is_printed_whole(saved, video, tmp_path, capsys):
     named = video.rename(tmp_path / "Show [abc].mp4")
     assert videomae(["predict", str(named), "--model", str(saved), "--window", "2s", "--threshold", "1"]) == 0
     assert "Show [abc].mp4: nothing reaches the threshold 1" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="the standard input has no name on this system")
+def test_a_dash_is_the_standard_input(saved, video, tmp_path, capsys):
+    """Through a pipe, and as a file that is redirected to it."""
+    before = os.dup(0)
+    reading, writing = os.pipe()
+    content = write_ts(video, tmp_path / "video.ts").read_bytes()
+
+    def feed():
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(content)
+
+    threading.Thread(target=feed, daemon=True).start()
+    try:
+        for descriptor in (reading, os.open(video, os.O_RDONLY)):
+            os.dup2(descriptor, 0)
+            assert videomae(["predict", "-", "--model", str(saved), "--window", "2s", "--json"]) == 0
+            found = json.loads(capsys.readouterr().out.splitlines()[-1])
+            assert (found["path"], found["error"], len(found["windows"])) == ("/dev/stdin", None, 9)
+            os.close(descriptor)
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
+def write_ts(source, target):
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                writing.mux(packet)
+    return target
