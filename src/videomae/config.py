@@ -22,7 +22,7 @@ MAX_LABELS = 100_000
 _MAX_DEPTH, _MAX_FIELD = 1024, 2**20
 _MAX_TUBELETS, _MAX_CLIP_PIXELS = 2**16, 2**26
 
-ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 POSITIONS = ("rebuild", "interpolate")
@@ -126,7 +126,10 @@ class VideoMAEConfig:
         output_attentions: default of the forward argument of this name.
         output_hidden_states: default of the forward argument of this name.
         return_dict: default of the forward argument of this name.
-        attn_implementation: "sdpa", "eager" or "flash_attention_2"; not written to config.json.
+        attn_implementation: "sdpa" lets PyTorch choose a kernel, on CUDA mostly a flash one; "eager" computes attention
+            weights; "flash_attention_2" is PyTorch's own flash kernel and no other (the package flash-attn is not
+            used), "flash_attention_3" and "flash_attention_4" those of their packages, for the whole process. Not
+            written to config.json.
 
     Raises:
         ValueError: for sizes that do not divide, values out of range and unknown choices.

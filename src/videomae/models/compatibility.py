@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videomae.config import ATTENTION_IMPLEMENTATIONS, CONFIG_FIELDS, VideoMAEConfig, nearest
 from videomae.hub import upload
+from videomae.models.flash import activate_kernel
 from videomae.models.layers import Attention, Blocks, CrossAttention
 
 if TYPE_CHECKING:
@@ -209,16 +210,18 @@ class TransformersMethods(nn.Module):
         """Choose how attention is computed.
 
         Args:
-            attn_implementation: "sdpa", "eager" or "flash_attention_2".
+            attn_implementation: as the config's.
 
         Raises:
             ValueError: for another one.
+            RuntimeError: for a flash kernel that is not there; nothing is changed.
         """
         if attn_implementation not in ATTENTION_IMPLEMENTATIONS:
             raise ValueError(
                 f"attn_implementation must be one of {', '.join(map(repr, ATTENTION_IMPLEMENTATIONS))}, "
                 f"got {attn_implementation!r}."
             )
+        activate_kernel(attn_implementation)
         self.config.attn_implementation = attn_implementation
         for module in self.modules():
             if isinstance(module, Attention | CrossAttention):

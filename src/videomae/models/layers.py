@@ -11,8 +11,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
+
+from videomae.models.flash import activate_kernel, flash_attention
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -148,7 +149,7 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
-        self.implementation = implementation
+        self.implementation = activate_kernel(implementation)
         self.query, self.key, self.value = (PartOf("qkv") for _ in range(3))
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width)) if qv_bias else None
@@ -159,7 +160,7 @@ class Attention(nn.Module):
         """Let each of the tokens, or of the last ``keep_last``, look at all of them: (B, N, D) to (B, K, D).
 
         Raises:
-            RuntimeError: if "flash_attention_2" is chosen where PyTorch has no flash kernel.
+            RuntimeError: if flash attention is chosen where PyTorch has no such kernel.
         """
         query, key, value = self.query_key_value(x, keep_last)  # (B, H, K or N, d)
         dropout = self.dropout if self.training else 0.0
@@ -246,7 +247,7 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, seen_width: int, num_heads: int, *, implementation: str) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.implementation = implementation
+        self.implementation = activate_kernel(implementation)
         self.q = nn.Linear(width, width)
         self.kv = nn.Linear(seen_width, 2 * width)
         self.proj = nn.Linear(width, width)
@@ -255,7 +256,7 @@ class CrossAttention(nn.Module):
         """Let (B, K, D) tokens look at (B, N, E) others: to (B, K, D)."""
         inputs = (self.q(x), *self.kv(seen).chunk(2, dim=-1))
         query, key, value = (p.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for p in inputs)  # (B, H, K or N, d)
-        if self.implementation == "flash_attention_2":
+        if self.implementation.startswith("flash"):
             attended = flash_attention(query, key, value, 0.0)
         else:
             attended = F.scaled_dot_product_attention(query, key, value)
@@ -282,31 +283,6 @@ class AttentivePooler(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, H, 1, d)
         pooled = self.query + self.proj(attended.flatten(1))  # (B, D)
         return pooled + self.mlp(self.norm(pooled))
-
-
-def flash_attention(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-    """Attention by PyTorch's own FlashAttention kernel, never another one.
-
-    Args:
-        query: (B, H, K, d), of a dtype the device has a flash kernel for (CUDA: float16, bfloat16).
-        key: (B, H, N, d).
-        value: (B, H, N, d).
-        dropout: of the attention weights; the CPU kernel has none.
-
-    Raises:
-        RuntimeError: if PyTorch has no flash kernel for the device, dtype or head width.
-    """
-    try:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    except RuntimeError as error:
-        if "No available kernel" not in str(error) and "No viable backend" not in str(error):
-            raise
-        raise RuntimeError(
-            f"PyTorch has no FlashAttention kernel for {query.dtype} on {query.device.type} with heads "
-            f"{query.shape[-1]} wide and dropout {dropout}: use float16 or bfloat16 on a CUDA device, "
-            "or attn_implementation='sdpa'."
-        ) from error
 
 
 class Mlp(nn.Module):

@@ -13,6 +13,8 @@ from videomae.video.sampling import ClipSampling
 
 MOST_WORKERS = 32
 
+AttentionName = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"]
+
 
 @dataclasses.dataclass
 class TrainingDataSettings(DataSettings):
@@ -80,8 +82,9 @@ class ModelSettings:
     position_embedding: Literal["rebuild", "interpolate"] | None = None
     """How the position table is made for another grid than the checkpoint's."""
 
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    """Attention kernel."""
+    attn_implementation: AttentionName | None = None
+    """Attention kernel: sdpa lets PyTorch choose; flash_attention_2 is PyTorch's own, 3 and 4 those of their packages,
+    for GPUs that they are made for."""
 
     def overrides(self) -> dict[str, Any]:
         """Return the fields of ``VideoMAEConfig`` that are set here."""
