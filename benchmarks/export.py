@@ -136,8 +136,8 @@ def evaluation(model: Path, data: Path | None, folder: Path, count: int, rounds:
         data, rng = folder / "videos", np.random.default_rng(0)
         for number in range(count):
             motion = list(MOTIONS)[number % len(MOTIONS)]
-            frames = motion_video(motion, rng=rng, num_frames=100, size=max(SIDE))[:, : SIDE[0], : SIDE[1]]
-            write_video(data / f"{number:03}.mp4", frames, fps=25)
+            frames = motion_video(motion, rng=rng, num_frames=300, size=max(SIDE))[:, : SIDE[0], : SIDE[1]]
+            write_video(data / f"{number:03}.mp4", frames, fps=30)
     samples = read_manifest(data).samples[:count]
     classifier = VideoClassifier.from_pretrained(model, device="cpu")
     protocol = find_protocol("k400", classifier.config)

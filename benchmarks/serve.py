@@ -4,7 +4,8 @@
 
 All servers are processes on 127.0.0.1, of the same model with random weights, and one is asked at a time.
 
-load      requests a second and p50, p95, p99 at 1, 8 and 32 clients: with batching, without, and the plain handler
+load      requests a second and p50, p95, p99 at 1, 8 and 32 clients: with batching, without, and the plain handler, all
+          of them asked about the first 16 frames
 overload  for --minutes, requests at four times the rate that the server can answer: every 200 must be the right answer,
           all others 429 with Retry-After; memory of all its processes at the beginning and at the end
 hostile   200 uploads, each of which must get a 4xx in words (or, where it is a video, a 200), and the good request
@@ -41,6 +42,7 @@ import psutil
 
 PARTS = ("load", "overload", "hostile", "end", "worker")
 CLIENTS = (1, 8, 32)
+CLIP_FRAMES = 16
 NUM_HOSTILE = 200
 TIMEOUT = 600  # seconds that a client waits
 LONG_UPLOAD = 3  # seconds that hostile uploads may take, in place of 60
@@ -80,7 +82,7 @@ class Answer(NamedTuple):
         return json.loads(self.body)[0]["label"]
 
 
-def ask(port: int, content: "bytes | Iterable[bytes]", **headers: str) -> Answer:
+def ask(port: int, content: "bytes | Iterable[bytes]", path: str = "/", **headers: str) -> Answer:
     """Post bytes; or what is iterated over, as chunks, of a length that is not told."""
     began = time.perf_counter()
     try:
@@ -94,7 +96,7 @@ def ask(port: int, content: "bytes | Iterable[bytes]", **headers: str) -> Answer
     with connection:
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before all is sent
-                connection.sendall("\r\n".join(["POST / HTTP/1.1", size, *lines, "", ""]).encode())
+                connection.sendall("\r\n".join([f"POST {path} HTTP/1.1", size, *lines, "", ""]).encode())
                 for part in [content] if whole else content:
                     connection.sendall(part if whole else b"%x\r\n%b\r\n" % (len(part), part))
                 if not whole:
@@ -116,14 +118,14 @@ def together(clients: int, work: Callable[[], object]) -> None:
         thread.join()
 
 
-def load(port: int, content: bytes, clients: int, seconds: float) -> tuple[float, list[float]]:
+def load(port: int, content: bytes, clients: int, seconds: float, path: str = "/") -> tuple[float, list[float]]:
     """Ask with so many clients, each again as soon as it has its answer; return requests a second, and seconds each."""
     answers: list[Answer] = []
     began = time.perf_counter()
 
     def client() -> None:
         while time.perf_counter() - began < seconds or len(answers) < clients:
-            answers.append(ask(port, content))
+            answers.append(ask(port, content, path))
 
     together(clients, client)
     wrong = Counter(answer.status for answer in answers if answer.status != 200)
@@ -182,16 +184,21 @@ def memory(server: psutil.Process) -> float:
 # --------------------------------------------------------------------------------------------------------- parts
 
 
-def measure_load(model: Path, content: bytes, seconds: float, rounds: int) -> None:
+def measure_load(model: Path, video: Path, seconds: float, rounds: int) -> None:
+    from videomae import VideoReader
+
+    content = video.read_bytes()
+    with VideoReader(video) as reader:
+        first_frames = f"/?start=0&end={CLIP_FRAMES / reader.fps}"  # which the pipeline takes
     with serving(model) as batched, serving(model, "--limits.max-batch", "1") as single, plain(model) as handler:
         servers = {"with batching": batched, "without": single, "plain handler": handler}
-        for port, _ in servers.values():
-            ask(port, content)
+        labels = [ask(port, content, first_frames).label for port, _ in servers.values()]
+        print(f"the labels {'are the same' if len(set(labels)) == 1 else 'differ'}")
         for clients in CLIENTS:
             found: dict[str, list[tuple[float, list[float]]]] = {name: [] for name in servers}
             for _ in range(rounds):
                 for name, (port, _) in servers.items():
-                    found[name].append(load(port, content, clients, seconds))
+                    found[name].append(load(port, content, clients, seconds, first_frames))
             print(f"{clients} clients; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
             for name, runs in found.items():
                 rates = [rate for rate, _ in runs]
@@ -379,7 +386,7 @@ def main() -> None:
         make_processor(config, (IMAGENET_MEAN, IMAGENET_STD)).save_pretrained(model)
         for part in options.parts:
             if part == "load":
-                measure_load(model, content, options.seconds, options.rounds)
+                measure_load(model, options.video, options.seconds, options.rounds)
             elif part == "overload":
                 overload(model, content, 60 * options.minutes)
             elif part == "hostile":
