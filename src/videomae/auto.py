@@ -3,96 +3,81 @@
 This package knows one model type, so what these add is the check: a checkpoint of another model says so.
 """
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from videomae.config import VideoMAEConfig
 
-if TYPE_CHECKING:
-    from videomae.models.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-    from videomae.video.processors import VideoMAEImageProcessor, VideoMAEVideoProcessor
+if TYPE_CHECKING:  # named in the brackets below
+    from videomae.models.videomae import (  # noqa: F401
+        VideoMAEForPreTraining,
+        VideoMAEForVideoClassification,
+        VideoMAEModel,
+    )
+    from videomae.video.processors import VideoMAEImageProcessor, VideoMAEVideoProcessor  # noqa: F401
+
+Loaded = TypeVar("Loaded")
 
 
-class AutoConfig:
-    """Load the configuration of a checkpoint."""
+class _Auto(Generic[Loaded]):
+    """Loads what belongs to a checkpoint.
 
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> VideoMAEConfig:
-        """Load a ``VideoMAEConfig``; arguments and errors are those of ``VideoMAEConfig.from_pretrained``."""
-        return VideoMAEConfig.from_pretrained(path_or_id, **options)
+    Attributes:
+        chosen: module and name of the class of what is loaded; imported where it is needed.
+    """
 
+    chosen: ClassVar[tuple[str, str]]
 
-class AutoImageProcessor:
-    """Load the image processor that belongs to a checkpoint."""
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Loaded:
+        """Load it; arguments and errors are those of the ``from_pretrained`` of its own class."""
+        return cls._class().from_pretrained(pretrained_model_name_or_path, **options)
 
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> "VideoMAEImageProcessor":
-        """Load a ``VideoMAEImageProcessor``; arguments and errors are those of its ``from_pretrained``."""
-        from videomae.video.processors import VideoMAEImageProcessor
-
-        return VideoMAEImageProcessor.from_pretrained(path_or_id, **options)
-
-
-class AutoVideoProcessor:
-    """Load the video processor that belongs to a checkpoint."""
-
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> "VideoMAEVideoProcessor":
-        """Load a ``VideoMAEVideoProcessor``; arguments and errors are those of its ``from_pretrained``."""
-        from videomae.video.processors import VideoMAEVideoProcessor
-
-        return VideoMAEVideoProcessor.from_pretrained(path_or_id, **options)
+    @classmethod
+    def _class(cls) -> Any:
+        module, name = cls.chosen
+        return getattr(import_module(module), name)
 
 
-class AutoModel:
-    """Load the encoder of a checkpoint."""
-
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> "VideoMAEModel":
-        """Load a ``VideoMAEModel``; arguments and errors are those of its ``from_pretrained``."""
-        from videomae.models.videomae import VideoMAEModel
-
-        return VideoMAEModel.from_pretrained(path_or_id, **options)
-
-    @staticmethod
-    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEModel":
-        """Make an untrained ``VideoMAEModel``; ``changes`` override fields of the configuration."""
-        from videomae.models.videomae import VideoMAEModel
-
-        return VideoMAEModel._from_config(config, **changes)
+class _AutoModel(_Auto[Loaded]):
+    @classmethod
+    def from_config(cls, config: VideoMAEConfig, **changes: Any) -> Loaded:
+        """Make an untrained model; ``changes`` override fields of the configuration."""
+        return cls._class()._from_config(config, **changes)
 
 
-class AutoModelForPreTraining:
-    """Load a checkpoint with its decoder."""
+class AutoConfig(_Auto[VideoMAEConfig]):
+    """Load the configuration of a checkpoint, a ``VideoMAEConfig``."""
 
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> "VideoMAEForPreTraining":
-        """Load a ``VideoMAEForPreTraining``; arguments and errors are those of its ``from_pretrained``."""
-        from videomae.models.videomae import VideoMAEForPreTraining
-
-        return VideoMAEForPreTraining.from_pretrained(path_or_id, **options)
-
-    @staticmethod
-    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEForPreTraining":
-        """Make an untrained ``VideoMAEForPreTraining``; ``changes`` override fields of the configuration."""
-        from videomae.models.videomae import VideoMAEForPreTraining
-
-        return VideoMAEForPreTraining._from_config(config, **changes)
+    chosen = ("videomae.config", "VideoMAEConfig")
 
 
-class AutoModelForVideoClassification:
-    """Load a checkpoint with its classifier."""
+class AutoImageProcessor(_Auto["VideoMAEImageProcessor"]):
+    """Load the image processor that belongs to a checkpoint, a ``VideoMAEImageProcessor``."""
 
-    @staticmethod
-    def from_pretrained(path_or_id: str | Path, **options: Any) -> "VideoMAEForVideoClassification":
-        """Load a ``VideoMAEForVideoClassification``; arguments and errors are those of its ``from_pretrained``."""
-        from videomae.models.videomae import VideoMAEForVideoClassification
+    chosen = ("videomae.video.processors", "VideoMAEImageProcessor")
 
-        return VideoMAEForVideoClassification.from_pretrained(path_or_id, **options)
 
-    @staticmethod
-    def from_config(config: VideoMAEConfig, **changes: Any) -> "VideoMAEForVideoClassification":
-        """Make an untrained ``VideoMAEForVideoClassification``; ``changes`` override fields of the configuration."""
-        from videomae.models.videomae import VideoMAEForVideoClassification
+class AutoVideoProcessor(_Auto["VideoMAEVideoProcessor"]):
+    """Load the video processor that belongs to a checkpoint, a ``VideoMAEVideoProcessor``."""
 
-        return VideoMAEForVideoClassification._from_config(config, **changes)
+    chosen = ("videomae.video.processors", "VideoMAEVideoProcessor")
+
+
+class AutoModel(_AutoModel["VideoMAEModel"]):
+    """Load the encoder of a checkpoint, a ``VideoMAEModel``."""
+
+    chosen = ("videomae.models.videomae", "VideoMAEModel")
+
+
+class AutoModelForPreTraining(_AutoModel["VideoMAEForPreTraining"]):
+    """Load a checkpoint with its decoder, a ``VideoMAEForPreTraining``."""
+
+    chosen = ("videomae.models.videomae", "VideoMAEForPreTraining")
+
+
+class AutoModelForVideoClassification(_AutoModel["VideoMAEForVideoClassification"]):
+    """Load a checkpoint with its classifier, a ``VideoMAEForVideoClassification``."""
+
+    chosen = ("videomae.models.videomae", "VideoMAEForVideoClassification")

@@ -364,11 +364,11 @@ class VideoMAEConfig:
         return cls(**(fields | {"unknown": unknown} | overrides))
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Read config.json from a directory or from the Hugging Face Hub.
 
         Args:
-            path_or_id: a directory, a config.json, or the id of a model on the Hub.
+            pretrained_model_name_or_path: a directory, a config.json, or the id of a model on the Hub.
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
                 ``subfolder`` choose what is fetched; everything else overrides a field.
 
@@ -376,22 +376,22 @@ class VideoMAEConfig:
             CheckpointError: if there is no such file, or it cannot be read.
         """
         hub_options, overrides = split_hub_options(options)
-        overrides.pop("trust_remote_code", None)  # no code of a checkpoint is ever run
-        return cls.from_dict(read_json(fetch_file(path_or_id, CONFIG_NAME, **hub_options)), **overrides)
+        file = fetch_file(pretrained_model_name_or_path, CONFIG_NAME, **hub_options)
+        return cls.from_dict(read_json(file), **overrides)
 
     @classmethod
-    def from_json_file(cls, path: str | Path) -> Self:
+    def from_json_file(cls, json_file: str | Path) -> Self:
         """Read a file that ``to_json_file`` wrote; errors are those of ``from_pretrained``."""
-        return cls.from_dict(read_json(path))
+        return cls.from_dict(read_json(json_file))
 
-    def save_pretrained(self, directory: str | Path) -> Path:
+    def save_pretrained(self, save_directory: str | Path) -> Path:
         """Write config.json into a directory, which is made if needed, and return its path.
 
         Raises:
             ValueError: as when a configuration is made, for fields that were assigned since.
         """
         self.validate()
-        path = Path(directory) / CONFIG_NAME
+        path = Path(save_directory) / CONFIG_NAME
         write_json(path, self.to_dict())
         return path
 
@@ -403,9 +403,9 @@ class VideoMAEConfig:
         """Return the text of config.json."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
-    def to_json_file(self, path: str | Path) -> None:
+    def to_json_file(self, json_file_path: str | Path) -> None:
         """Write the content of config.json to a file."""
-        write_json(path, self.to_dict())
+        write_json(json_file_path, self.to_dict())
 
     def to_diff_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults of the content of config.json."""

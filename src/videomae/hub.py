@@ -17,6 +17,11 @@ logger = logging.getLogger(__name__)
 UPLOAD_OPTIONS = ("repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr")
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 
+# Options of transformers' from_pretrained that ask for what is always so here: weights are never loaded twice, no code
+# of a checkpoint is ever run, and there is one kind of processor.
+_WITHOUT_EFFECT = {"_fast_init", "_from_auto", "code_revision", "low_cpu_mem_usage", "offload_state_dict"}
+_WITHOUT_EFFECT |= {"resume_download", "trust_remote_code", "use_fast", "weights_only"}
+
 # The form of "organisation/name", which no other path has; the Hub's finer rules are checked by huggingface_hub.
 _REPO_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
@@ -116,9 +121,9 @@ def stored_in(path: str | Path) -> Iterator[None]:
 
 
 def split_hub_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the keywords of a ``from_pretrained`` into those for ``fetch_file`` and the others."""
+    """Split the keywords of a ``from_pretrained`` into those for ``fetch_file`` and the others that have an effect."""
     hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
-    return hub, {name: value for name, value in options.items() if name not in HUB_OPTIONS}
+    return hub, {n: value for n, value in options.items() if n not in HUB_OPTIONS and n not in _WITHOUT_EFFECT}
 
 
 def upload(

@@ -27,19 +27,6 @@ _OTHER_NAMES = {"embeddings": "patch_embed", "encoder": "blocks", "layernorm": "
 
 DeviceMap = str | int | torch.device | dict[str, str | int | torch.device] | None
 
-# Arguments of transformers' from_pretrained that ask for what is always so here: the weights are never loaded twice,
-# and no code of a checkpoint is ever run.
-_WITHOUT_EFFECT = (
-    "_fast_init",
-    "_from_auto",
-    "code_revision",
-    "low_cpu_mem_usage",
-    "offload_state_dict",
-    "resume_download",
-    "trust_remote_code",
-    "weights_only",
-)
-
 
 class TransformersMethods(nn.Module):
     """The methods and attributes that models of transformers share, for code that is written for those.
@@ -243,8 +230,8 @@ class TransformersMethods(nn.Module):
 
 
 def asks_for_nothing(name: str, value: Any) -> bool:
-    """Tell whether an option of transformers' ``from_pretrained`` changes nothing here, or anywhere with this value."""
-    return name in _WITHOUT_EFFECT or (name not in CONFIG_FIELDS and (value is None or value is False))
+    """Tell whether an option of transformers is left as it is by its value, and is no field of a configuration."""
+    return name not in CONFIG_FIELDS and (value is None or value is False)
 
 
 def place_model(

@@ -183,15 +183,15 @@ def _refuse_growth(size: int, file: Path) -> None:
 def _harmless() -> list[Any]:
     """List what may lie beside weights and is plain data: arguments, paths, times, and numbers and arrays of NumPy.
 
-    Nothing of it grows: a range is not here, of which a file of 100 bytes could have a list made.
+    Nothing of it grows: a list is not here, as a file of few bytes could have many copies made of a long one.
     """
     paths = [pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath]
     numbers = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdgFDSUM"]
     made_by = [np._core.multiarray.scalar, np._core.multiarray._reconstruct]  # type: ignore[attr-defined]
     old_names = [(function, f"numpy.core.multiarray.{function.__name__}") for function in made_by]  # of NumPy 1
-    containers = [argparse.Namespace, types.SimpleNamespace, defaultdict, frozenset, dict, list, set]
+    containers = [argparse.Namespace, types.SimpleNamespace, defaultdict]
     times = [datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone]
-    return [*containers, *times, *paths, int, float, str, np.ndarray, np.dtype, *numbers, *made_by, *old_names]
+    return [*containers, *times, *paths, np.ndarray, np.dtype, *numbers, *made_by, *old_names]
 
 
 def _state_dict(content: Any, file: Path) -> Tensors:

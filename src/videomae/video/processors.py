@@ -150,11 +150,11 @@ class VideoMAEImageProcessor:
                 raise ValueError(f"{name} must be one of {', '.join(_LAYOUTS)}, got {getattr(self, name)!r}.")
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **options: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
         """Load the processor of a checkpoint.
 
         Args:
-            path_or_id: a folder, a JSON file, or the id of a model on the Hugging Face Hub.
+            pretrained_model_name_or_path: a folder, a JSON file, or the id of a model on the Hugging Face Hub.
             options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download`` and
                 ``subfolder`` choose what is fetched; everything else overrides an option of the processor.
 
@@ -162,12 +162,13 @@ class VideoMAEImageProcessor:
             CheckpointError: if there is no such file, it cannot be read, or it belongs to another type of model.
         """
         hub_options, overrides = split_hub_options(options)
-        content = cls._read(path_or_id, hub_options)
+        source = str(pretrained_model_name_or_path)
+        content = cls._read(source, hub_options)
         if not isinstance(content, Mapping):
-            raise CheckpointError(f"{str(path_or_id)!r} has no processor, but {content!r}. Save it again.")
+            raise CheckpointError(f"{source!r} has no processor, but {content!r}. Save it again.")
         for found in (content.get(name) for name in _TYPE_FIELDS):
             if found is not None and not str(found).startswith("VideoMAE"):
-                raise CheckpointError(f"{str(path_or_id)!r} has a processor of type {found!r}, not one of VideoMAE.")
+                raise CheckpointError(f"{source!r} has a processor of type {found!r}, not one of VideoMAE.")
         return cls.from_dict(content, **overrides)
 
     @classmethod
@@ -193,21 +194,21 @@ class VideoMAEImageProcessor:
         return content
 
     @classmethod
-    def from_json_file(cls, path: str | Path) -> Self:
+    def from_json_file(cls, json_file: str | Path) -> Self:
         """Read a file that ``to_json_file`` wrote; errors are those of ``from_pretrained``."""
-        return cls.from_pretrained(path)
+        return cls.from_pretrained(json_file)
 
     def to_json_string(self) -> str:
         """Return the text of the processor's file."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
-    def to_json_file(self, path: str | Path) -> None:
+    def to_json_file(self, json_file_path: str | Path) -> None:
         """Write the processor's file under a name of one's own."""
-        write_json(path, self.to_dict())
+        write_json(json_file_path, self.to_dict())
 
-    def save_pretrained(self, directory: str | Path) -> list[Path]:
+    def save_pretrained(self, save_directory: str | Path) -> list[Path]:
         """Write the processor's file into a folder, which is made if needed, and return the paths written, one."""
-        path = Path(directory) / self.config_files[0]
+        path = Path(save_directory) / self.config_files[0]
         write_json(path, self.to_dict())
         return [path]
 
