@@ -23,7 +23,6 @@ import av
 import numpy as np
 import psutil
 from rich.console import Console
-from rich.table import Table
 
 from videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEImageProcessor
 
@@ -89,7 +88,7 @@ def main() -> None:
     parser.add_argument("--source", nargs="+", default=[None])
     parser.add_argument("--commands", nargs="+", default=list(COMMANDS), choices=COMMANDS)
     given = parser.parse_args()
-    table = Table("frames", "command", *(f"{source or 'installed'}: MB, s" for source in given.source))
+    console = Console(width=140)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         make_model(root / "model")
@@ -98,14 +97,13 @@ def main() -> None:
             folder.mkdir()
             make_video(folder / "video.mp4", *map(int, size.split("x")))
             for name in given.commands:
-                cells = []
                 for number, source in enumerate(given.source):
                     names = {"video": folder / "video.mp4", "folder": folder, "model": root / "model"}
                     line = COMMANDS[name].format(**names, out=root / f"{number}-{size}")
                     megabytes, seconds, code = peak(line.split(), source)
-                    cells.append(f"{megabytes:.0f}, {seconds:.1f}" + (f" (exit code {code})" if code else ""))
-                table.add_row(size, name, *cells)
-    Console(width=140).print(table)
+                    end = f" (exit code {code})" if code else ""
+                    found = f"{megabytes:6.0f} MB {seconds:6.1f} s{end}"
+                    console.print(f"{size:12} {name:18} {found}  {source or 'installed'}", markup=False)
 
 
 if __name__ == "__main__":
