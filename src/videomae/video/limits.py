@@ -45,6 +45,11 @@ class ReadLimits:
                     raise ValueError(f"{variable(field.name)} must be a number above 0, got {text!r}.") from None
         return cls(**values)
 
+    @property
+    def decoder_pixels(self) -> int:
+        """What FFmpeg is told, which counts padded rows: more than the limit, which is then looked after here."""
+        return 2 * self.max_pixels + (1 << 20)
+
     def seconds_for(self, size: int) -> float:
         """Return the seconds that a file of so many bytes may take to open."""
         return self.open_seconds + size / BYTES_PER_SECOND

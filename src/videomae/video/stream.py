@@ -178,7 +178,7 @@ class FrameStream(Iterator[tuple[float, Frame]]):
                     if stream is None or stream.codec_context is None:
                         raise VideoError(f"{self._name} holds no video that can be decoded. Name another source.")
                     stream.thread_type = "AUTO"
-                    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+                    stream.codec_context.options = {"max_pixels": str(limits.decoder_pixels)}
                     aspect = float(stream.sample_aspect_ratio or 1)
                     convert = FrameConverter(self._name, pixel_aspect=aspect, max_pixels=limits.max_pixels)
                     try:

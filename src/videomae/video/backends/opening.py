@@ -46,7 +46,7 @@ def open_file(source: str | BinaryIO, name: str, limits: ReadLimits) -> InputCon
     Raises:
         VideoError: if it is none of these, no video, or not opened in the time that the limits allow.
     """
-    options = {"format_whitelist": _formats(), "max_pixels": str(limits.max_pixels), "protocol_whitelist": "none"}
+    options = {"format_whitelist": _formats(), "max_pixels": str(limits.decoder_pixels), "protocol_whitelist": "none"}
     address, size, layout = source, 0, None
     if isinstance(source, str):
         if reason := not_a_file(source):
@@ -118,7 +118,11 @@ def open_stream(
     if layout and not follow_playlist:
         raise VideoError(f"{shown(source)} is a playlist, which names further addresses. {ALLOW_PLAYLIST}")
     protocols = NETWORK if kind is SourceKind.URL else "none" if kind is SourceKind.PIPE else "file,crypto"
-    options = {"format_whitelist": _formats(), "max_pixels": str(limits.max_pixels), "protocol_whitelist": protocols}
+    options = {
+        "format_whitelist": _formats(),
+        "max_pixels": str(limits.decoder_pixels),
+        "protocol_whitelist": protocols,
+    }
     if layout:
         options["format_whitelist"] = f"{layout},{_formats()}"
     if reconnect is not None and protocol_of(source) in SEEKABLE:

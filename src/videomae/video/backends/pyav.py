@@ -160,7 +160,7 @@ class PyAVDecoder:
         """Return width and height by the header; FFmpeg keeps them to itself where it found them too large."""
         if self._stream.width or self._source is None:
             return self._stream.width, self._stream.height
-        unlimited = dataclasses.replace(self._limits, max_pixels=sys.maxsize >> 32)
+        unlimited = dataclasses.replace(self._limits, max_pixels=sys.maxsize >> 34)
         with open_file(self._source, self.name, unlimited) as container:
             stream = choose_stream(container)
             return (0, 0) if stream is None else (stream.width, stream.height)
@@ -177,7 +177,7 @@ class PyAVDecoder:
         if stream.codec_context is None:
             raise VideoError(f"{self.name} is of a codec that this FFmpeg cannot decode. Re-encode it, e.g. to H.264.")
         if self._source is not None:
-            stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+            stream.codec_context.options = {"max_pixels": str(self._limits.decoder_pixels)}
         if self._threads is not None:
             # Frame threads are faster, but patch damaged frames in another way than PyAV does by default.
             stream.thread_type = "AUTO" if self.is_trusted else "SLICE"
@@ -391,6 +391,11 @@ class PyAVDecoder:
         self._position = sys.maxsize  # rank of the last frame decoded; no frame lies after this one
 
     def _damaged(self, frames: int, error: av.FFmpegError) -> VideoError:
+        if isinstance(error, av.error.ArgumentError) and not self._stream.width:
+            return VideoError(
+                f"{self.name} has frames of a size that FFmpeg refuses, most likely far too large: "
+                f"{self._limits.max_pixels:,} pixels are the limit. Re-encode it to a smaller size."
+            )
         found = f"is damaged at frame {frames} ({error.strerror})"
         return VideoError(
             f"{self.name} {found}: every frame on the way to the one asked for must decode. "
