@@ -36,6 +36,7 @@ ROOMS = {  # of docs/architecture.md that have public names, in the order in whi
     "data": "Data sets",
     "errors": "Errors",
 }
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
 NOT_MEASURED = "not measured here"
 RECIPE_COLUMNS = ("recipe", "source", "hardware", "result", "measured here")
 
@@ -45,6 +46,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     made: dict[str, list[Any]] = {
         "Commands": [{name: f"commands/{name}.md"} for name in COMMANDS],
         "Python": [{title: f"api/{room}.md"} for room, title in ROOMS.items()],
+        "Notebooks": [f"notebooks/{file.stem}.md" for file in NOTEBOOKS],
     }
     for section in config.nav or ():
         for title, pages in section.items():
@@ -57,6 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {"recipes.md": recipes_page(), "commands/index.md": commands_page(), "api/index.md": names_page()}
     pages |= {f"commands/{name}.md": command_page(name) for name in COMMANDS}
     pages |= {f"api/{room}.md": room_page(room) for room in ROOMS}
+    pages |= {f"notebooks/{file.stem}.md": notebook_page(file) for file in NOTEBOOKS}
     pages |= {page: (ROOT / file).read_text("utf-8").replace("](docs/", "](") for page, file in BESIDE.items()}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
@@ -123,6 +126,21 @@ def _recipe_row(name: str, recipe: Recipe) -> tuple[str, ...]:
         recipe.result.partition(";")[0],
         "no" if NOT_MEASURED in recipe.result else "yes",
     )
+
+
+# Notebooks
+
+
+def notebook_page(file: Path) -> str:
+    """Return the cells of a notebook, which is Python with a line `# %%` before each, as a page."""
+    _, *cells = re.split(r"^# %%", file.read_text("utf-8"), flags=re.MULTILINE)
+    parts = []
+    for cell in cells:
+        if cell.startswith(" [markdown]"):
+            parts += ["\n".join(line.removeprefix("#").removeprefix(" ") for line in cell.splitlines()[1:])]
+        elif cell.strip():
+            parts += [f"```python\n{cell.strip()}\n```\n"]
+    return "\n".join([*parts[:1], f"As a file: [{file.name}]({file.name}).\n", *parts[1:]])
 
 
 # Commands and their settings

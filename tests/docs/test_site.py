@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 LOADED = {("link", "href"), ("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src")}
 OUTGOING = (
     "https://arxiv.org/",
+    "https://jupytext.readthedocs.io",
     "https://keepachangelog.com/",
     "https://semver.org/",
 )  # all else that a page leads to is a page of the site
