@@ -37,6 +37,7 @@ ROOMS = {  # of docs/architecture.md that have public names, in the order in whi
     "errors": "Errors",
 }
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 NOT_MEASURED = "not measured here"
 RECIPE_COLUMNS = ("recipe", "source", "hardware", "result", "measured here")
 
@@ -56,7 +57,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
-    pages = {"recipes.md": recipes_page(), "commands/index.md": commands_page(), "api/index.md": names_page()}
+    pages = {
+        "recipes.md": recipes_page(),
+        "benchmarks.md": benchmarks_page(),
+        "commands/index.md": commands_page(),
+        "api/index.md": names_page(),
+    }
     pages |= {f"commands/{name}.md": command_page(name) for name in COMMANDS}
     pages |= {f"api/{room}.md": room_page(room) for room in ROOMS}
     pages |= {f"notebooks/{file.stem}.md": notebook_page(file) for file in NOTEBOOKS}
@@ -126,6 +132,24 @@ def _recipe_row(name: str, recipe: Recipe) -> tuple[str, ...]:
         recipe.result.partition(";")[0],
         "no" if NOT_MEASURED in recipe.result else "yes",
     )
+
+
+# Benchmarks
+
+
+def benchmarks_page() -> str:
+    """Return what the scripts in benchmarks/ measure, as each says itself."""
+    documents = {file.name: ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "" for file in BENCHMARKS}
+    rows = [(f"[{name}](#{name.removesuffix('.py')})", text.partition("\n\n")[0]) for name, text in documents.items()]
+    parts = [
+        "# Benchmarks\n\nScripts that print what they measure on your machine, where others are compared in turns, so "
+        "that a busy moment meets all. What was measured here stands where it is of use, such as for "
+        "[small data](small-data.md), [recipes](recipes.md) and [export](export.md).\n",
+        _table(("in benchmarks/", "what it measures"), [(name, " ".join(what.split())) for name, what in rows]),
+    ]
+    for name, text in documents.items():
+        parts += [f"## {name} {{#{name.removesuffix('.py')}}}\n\n```text\n{text}\n```\n"]
+    return "\n".join(parts)
 
 
 # Notebooks
