@@ -36,6 +36,7 @@ _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 _INTERPOLATION = {0: "nearest-exact", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 _LAYOUTS = ("channels_first", "channels_last")
+WORTH_SHRINKING = 2  # pixels of a frame over those that it is resized to; less is done sooner for a whole clip
 MAX_SIDE = 2048  # of a processed frame, pixels: a file that was made to harm may ask for any
 _TYPE_FIELDS = ("image_processor_type", "video_processor_type", "feature_extractor_type")
 
@@ -298,9 +299,9 @@ class VideoMAEImageProcessor:
         return np.stack(frames)
 
     def shrink(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize a frame (H, W, C) of 8 bits where that makes it smaller; to process the result gives the same bits."""
+        """Resize a frame (H, W, C) of 8 bits where that saves half of it; to process the result gives the same bits."""
         size = self._resized_size(*frame.shape[:2])
-        if size[0] * size[1] >= frame.shape[0] * frame.shape[1]:
+        if WORTH_SHRINKING * size[0] * size[1] > frame.shape[0] * frame.shape[1]:
             return frame
         pixels = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1).to(self.device or "cpu")
         return resize(pixels, size, _INTERPOLATION[cast(int, self.resample)]).cpu().permute(1, 2, 0).numpy()
