@@ -56,7 +56,7 @@ KILLS = {
     "C.advance = lambda self, step: step == 5 and os.kill(os.getpid(), 9)",
     # While a checkpoint is being written.
     "finetune": "import os; from videomae.training import checkpoint as C; save = C.save_file; "
-    "C.save_file = lambda t, f, **o: (save(t, f, **o), f.parent.name[-1] == '4' and os.kill(os.getpid(), 9))",
+    "C.save_file = lambda t, f, **o: (save(t, f, **o), '-00000004/' in str(f) and os.kill(os.getpid(), 9))",
 }
 
 
