@@ -158,7 +158,7 @@ class FrameStream(Iterator[tuple[float, Frame]]):
         left = self._lost_at + reconnect - time.monotonic()
         if left <= 0:
             raise VideoError(
-                f"{self._name} broke off after {second:.2f} s and did not come back within {reconnect:g} s ({reason})"
+                f"{self._name} broke off after {second:.2f} s and did not come back within {reconnect:g} s: {reason}"
             )
         time.sleep(min(RECONNECT_PAUSE, left))
         return max(left, RECONNECT_PAUSE)
