@@ -113,7 +113,8 @@ def test_embed_goes_on_behind_damage_and_names_it_where_told_to(per, folder, tmp
     shutil.copy(folder / "a" / "damaged.mp4", place / "videos" / "damaged.mp4")
     shutil.copy(folder / "b" / "raw.h264", place / "videos" / "raw.h264")
     line = ("embed", str(place / "videos"), "--model", str(place / "model"), "--device", "cpu", "--per", per, "--json")
-    line += ("--stride", "14", "--window", "1", "--hop", "1")
+    line += ("--stride", "14")
+    line += ("--window", "1", "--hop", "1") if per == "window" else ()
     assert videomae((*line, "--out", str(tmp_path / "strict"))) == 1
     assert list(json.loads(capsys.readouterr().out)["unreadable"]) == ["damaged.mp4"]
     out = tmp_path / "skipping"
