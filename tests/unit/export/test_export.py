@@ -1,6 +1,7 @@
 """What is exported runs elsewhere, says the same, and knows by itself what it takes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -122,12 +123,19 @@ HALF = [(n, p) for n in INSTALLED for p in ("float16", "bfloat16") if p in FORMA
 
 
 @pytest.mark.parametrize(("name", "precision"), HALF)
-def test_half_precision_comes_close(place, exported, name, precision, tmp_path):
-    done = export(place / "model", name, tmp_path, precision=precision, agreement=0.5, allow_slower=True)
+def test_half_precision_comes_close(place, name, precision, tmp_path):
+    shutil.copytree(place / "model", tmp_path / "model")
+    torch.manual_seed(0)
+    model = VideoMAEForVideoClassification(MOTION_CONFIG)  # of weights that outweigh what surrounds them in a file
+    torch.nn.init.normal_(model.classifier.weight)
+    model.save_pretrained(tmp_path / "model")
+    done = export(
+        tmp_path / "model", name, tmp_path / "exported", precision=precision, agreement=0.5, allow_slower=True
+    )
     assert 0 < done.verification.relative_difference < 0.1
     assert done.path.name == FORMATS[name].files[precision].split("/")[-1]
     if precision == "float16" or name == "torch":
-        assert done.verification.exported_bytes < 0.85 * exported[name].verification.exported_bytes
+        assert done.verification.exported_bytes < 0.75 * done.verification.source_bytes
 
 
 @needs_nncf

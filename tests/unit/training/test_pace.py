@@ -118,4 +118,4 @@ def test_a_killed_run_with_a_budget_goes_on_to_the_end_of_its_schedule(tmp_path)
     rates = [line["lr"] for line in read_metrics(tmp_path / "run") if "lr" in line]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.1 * rates[0]
-    assert result.seconds < 9  # other work on the machine may stretch a step
+    assert result.seconds < 6
